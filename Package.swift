@@ -1,0 +1,63 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+let settings: [SwiftSetting] = [
+  .enableUpcomingFeature("ExistentialAny"),
+  .enableUpcomingFeature("InternalImportsByDefault"),
+  .enableUpcomingFeature("MemberImportVisibility"),
+  .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+  .enableExperimentalFeature("Lifetimes"),
+  .strictMemorySafety(),
+  .treatAllWarnings(as: .error),
+]
+
+let system = Target.Dependency.product(name: "SystemPackage", package: "swift-system")
+
+let package = Package(
+  name: "lora-surgery",
+  products: [
+    .executable(name: "lora-surgery", targets: ["lora-surgery"]),
+    .library(name: "LoRASurgery", targets: ["LoRASurgery"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
+  ],
+  targets: [
+    .systemLibrary(
+      name: "COpenBLAS", pkgConfig: "openblas",
+      providers: [.apt(["libopenblas-dev"]), .brew(["openblas"])]),
+    .systemLibrary(
+      name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"]), .brew(["zlib"])]),
+    .target(name: "CTensorKernels"),
+    .target(name: "Tensors", dependencies: ["CTensorKernels"], swiftSettings: settings),
+    .target(
+      name: "LinearAlgebra", dependencies: ["COpenBLAS", "Tensors"], swiftSettings: settings,
+      linkerSettings: [.linkedLibrary("m", .when(platforms: [.linux]))]),
+    .target(
+      name: "Checkpoints", dependencies: ["CZlib", "Tensors", system], swiftSettings: settings),
+    .target(
+      name: "Adapters", dependencies: ["Checkpoints", "LinearAlgebra", "Tensors", system],
+      swiftSettings: settings),
+    .target(
+      name: "LoRASurgery",
+      dependencies: ["Adapters", "Checkpoints", "LinearAlgebra", "Tensors", system],
+      swiftSettings: settings),
+    .executableTarget(
+      name: "lora-surgery",
+      dependencies: [
+        "LoRASurgery", "Adapters", "Checkpoints", "LinearAlgebra", "Tensors", system,
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ], swiftSettings: settings),
+    .testTarget(name: "TensorsTests", dependencies: ["Tensors"]),
+    .testTarget(name: "LinearAlgebraTests", dependencies: ["LinearAlgebra", "Tensors"]),
+    .testTarget(name: "CheckpointsTests", dependencies: ["Checkpoints", "Tensors", system]),
+    .testTarget(
+      name: "AdaptersTests", dependencies: ["Adapters", "Checkpoints", "Tensors", system]),
+    .testTarget(
+      name: "LoRASurgeryTests",
+      dependencies: [
+        "LoRASurgery", "Adapters", "Checkpoints", "LinearAlgebra", "Tensors", system,
+      ]),
+  ],
+  swiftLanguageModes: [.v6])

@@ -1,0 +1,13 @@
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+/* Kernels that Swift cannot reach: on x86-64 the half-precision conversion instructions need a target
+   attribute and a check at run time. Each returns how many elements it converted (0: not available here);
+   the caller converts the rest. */
+
+/* float16 patterns to float32, exact. */
+size_t lora_widen_f16(const uint16_t *source, float *target, size_t count);
+
+/* float32 to the nearest float16 pattern, ties to even. */
+size_t lora_narrow_f16(const float *source, uint16_t *target, size_t count);

@@ -1,0 +1,30 @@
+/// Text from files made safe to print.
+public enum DisplayText {
+  /// Returns `text` in one printable line of at most `limit` characters.
+  ///
+  /// Control, bidirectional, zero-width and line-breaking characters appear as `\u{202E}`, so that a tensor's
+  /// name can neither forge a line of output nor reorder it on a terminal.
+  public static func escaped(_ text: String, limit: Int = 120) -> String {
+    var out = ""
+    var count = 0
+    for scalar in text.unicodeScalars {
+      if count == limit { return out + "…" }
+      count += 1
+      if isUnsafe(scalar) {
+        out += "\\u{" + String(scalar.value, radix: 16, uppercase: true) + "}"
+      } else {
+        out.unicodeScalars.append(scalar)
+      }
+    }
+    return out
+  }
+
+  private static func isUnsafe(_ scalar: Unicode.Scalar) -> Bool {
+    switch scalar.properties.generalCategory {
+    case .control, .format, .lineSeparator, .paragraphSeparator, .surrogate, .privateUse,
+      .unassigned:
+      true
+    default: false
+    }
+  }
+}
