@@ -30,12 +30,14 @@ let package = Package(
     .systemLibrary(
       name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"]), .brew(["zlib"])]),
     .target(name: "CTensorKernels"),
+    .target(name: "CSystemCalls"),
     .target(name: "Tensors", dependencies: ["CTensorKernels"], swiftSettings: settings),
     .target(
       name: "LinearAlgebra", dependencies: ["COpenBLAS", "Tensors"], swiftSettings: settings,
       linkerSettings: [.linkedLibrary("m", .when(platforms: [.linux]))]),
     .target(
-      name: "Checkpoints", dependencies: ["CZlib", "Tensors", system], swiftSettings: settings),
+      name: "Checkpoints", dependencies: ["CSystemCalls", "CZlib", "Tensors", system],
+      swiftSettings: settings),
     .target(
       name: "Adapters", dependencies: ["Checkpoints", "LinearAlgebra", "Tensors", system],
       swiftSettings: settings),

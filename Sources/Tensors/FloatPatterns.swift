@@ -22,7 +22,9 @@ public enum FloatPatterns {
   public static func widen(f16 bits: UInt16) -> Float {
     let sign = UInt32(bits & 0x8000) << 16
     let magnitude = UInt32(bits & 0x7FFF)
-    if magnitude >= 0x7C00 { return Float(bitPattern: sign | 0x7F80_0000 | ((magnitude & 0x3FF) << 13)) }
+    if magnitude >= 0x7C00 {
+      return Float(bitPattern: sign | 0x7F80_0000 | ((magnitude & 0x3FF) << 13))
+    }
     if magnitude >= 0x0400 { return Float(bitPattern: sign | ((magnitude << 13) &+ 0x3800_0000)) }
     let value = Float(magnitude) * 0x1p-24
     return Float(bitPattern: sign | value.bitPattern)

@@ -124,8 +124,11 @@ extension ElementConversion {
     let nearest = Float(value)
     let back = Double(nearest)
     if back == value || value.isNaN { return nearest }
-    if !nearest.isFinite { return value.isFinite ? (value < 0 ? -1 : 1) * .greatestFiniteMagnitude : nearest }
-    let truncated = back.magnitude > value.magnitude ? Float(bitPattern: nearest.bitPattern &- 1) : nearest
+    if !nearest.isFinite {
+      return value.isFinite ? (value < 0 ? -1 : 1) * .greatestFiniteMagnitude : nearest
+    }
+    let truncated =
+      back.magnitude > value.magnitude ? Float(bitPattern: nearest.bitPattern &- 1) : nearest
     return Float(bitPattern: truncated.bitPattern | 1)
   }
 

@@ -1,0 +1,12 @@
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+/* Linux calls that glibc declares only for GNU sources, which Swift's view of it is not. Where a system has none, each
+   fails with ENOSYS. The result is 0 or a count, or the negative errno. */
+
+/* Renames; flags of linux/fs.h: 1 refuses to replace, 2 exchanges both paths. */
+int lora_renameat2(const char *from, const char *to, unsigned int flags);
+
+/* Copies bytes between files inside the kernel and returns how many. */
+int64_t lora_copy_file_range(int from, int64_t from_offset, int to, int64_t to_offset, size_t count);

@@ -1,0 +1,30 @@
+#define _GNU_SOURCE
+#include "CSystemCalls.h"
+#include <errno.h>
+
+#if defined(__linux__)
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+int lora_renameat2(const char *from, const char *to, unsigned int flags) {
+  return renameat2(AT_FDCWD, from, AT_FDCWD, to, flags) == 0 ? 0 : -errno;
+}
+
+int64_t lora_copy_file_range(int from, int64_t from_offset, int to, int64_t to_offset,
+                             size_t count) {
+  off64_t source = from_offset, target = to_offset;
+  ssize_t copied = copy_file_range(from, &source, to, &target, count, 0);
+  return copied >= 0 ? copied : -errno;
+}
+
+#else
+
+int lora_renameat2(const char *from, const char *to, unsigned int flags) { return -ENOSYS; }
+
+int64_t lora_copy_file_range(int from, int64_t from_offset, int to, int64_t to_offset,
+                             size_t count) {
+  return -ENOSYS;
+}
+
+#endif

@@ -1,0 +1,194 @@
+import SystemPackage
+public import Tensors
+
+extension Checkpoint {
+  /// Opens a file, a model folder (single file or sharded), or a diffusers pipeline folder.
+  ///
+  /// - Parameter path: As the user named it.
+  /// - Throws: `file.…` where something is missing, `index.…` where an index is wrong, and what the formats' readers throw.
+  /// - Complexity: Proportional to the headers; no tensor's data is read.
+  public init(opening path: String) throws(SurgeryError) {
+    let status: FileSystem.Status
+    do { status = try FileSystem.status(of: FilePath(path)) } catch {
+      throw SurgeryError.reading(path, "stat", error)
+    }
+    guard status.isFolder else {
+      let file = try TensorFile(opening: path)
+      try self.init(
+        path: path, layout: .file, files: [(Self.fileName(of: path), file)], companions: [],
+        config: nil)
+      return
+    }
+    let folder = try ModelFolder(path)
+    if folder.names.contains("model_index.json") {
+      try self.init(pipeline: folder)
+    } else {
+      try self.init(model: folder)
+    }
+  }
+
+  private init(model folder: ModelFolder) throws(SurgeryError) {
+    let config = try folder.json("config.json")
+    if let index = try folder.indexName() {
+      let shards = try ShardIndex(folder: folder, name: index)
+      try self.init(
+        path: folder.path, layout: .sharded(index: index), files: shards.files,
+        companions: try folder.companions(
+          besides: Set(shards.files.map(\.relativePath)).union([index])),
+        config: config, warnings: shards.warnings)
+    } else {
+      let name = try folder.weightsName()
+      let file = try TensorFile(opening: folder.path(of: name))
+      try self.init(
+        path: folder.path, layout: .folder(file: name), files: [(name, file)],
+        companions: try folder.companions(besides: [name]), config: config)
+    }
+  }
+
+  /// The tensors of a pipeline's components are named `COMPONENT/NAME`.
+  private init(pipeline folder: ModelFolder) throws(SurgeryError) {
+    var files: [(relativePath: String, file: TensorFile)] = []
+    var companions = try folder.companions(besides: [])
+    var warnings: [String] = []
+    for component in folder.folders {
+      let inner = try ModelFolder(folder.path(of: component))
+      guard inner.hasWeights else {
+        companions += try inner.companions(besides: []).map { $0.inside(component) }
+        continue
+      }
+      let model = try Checkpoint(model: inner)
+      warnings += model.warnings
+      for (relativePath, file) in model.files {
+        var renamed = file
+        renamed.tensors = file.tensors.map {
+          $0.renamed(TensorName("\(component)/\($0.name.text)"))
+        }
+        renamed.warnings = []
+        files.append(("\(component)/\(relativePath)", renamed))
+      }
+      companions += model.companions.map { $0.inside(component) }
+      if case .sharded(let index) = model.layout {
+        companions.append(
+          Companion(
+            relativePath: "\(component)/\(index)", path: inner.path(of: index)))
+      }
+    }
+    try self.init(
+      path: folder.path, layout: .pipeline, files: files, companions: companions, config: nil,
+      warnings: warnings)
+  }
+
+  static func fileName(of path: String) -> String {
+    FilePath(path).lastComponent?.string ?? path
+  }
+}
+
+extension Checkpoint.Companion {
+  func inside(_ folder: String) -> Self {
+    Self(relativePath: "\(folder)/\(relativePath)", path: path)
+  }
+}
+
+/// A folder that holds a model, listed once.
+struct ModelFolder {
+  let path: String
+  /// Regular files (links followed), sorted.
+  let names: [String]
+  /// Folders, sorted.
+  let folders: [String]
+
+  init(_ path: String) throws(SurgeryError) {
+    self.path = path
+    var names: [String] = []
+    var folders: [String] = []
+    do {
+      for name in try FileSystem.contents(of: FilePath(path)) where !name.hasPrefix(".") {
+        guard let status = try? FileSystem.status(of: FilePath(path).appending(name)) else {
+          names.append(name)
+          continue
+        }
+        if status.isFolder { folders.append(name) } else { names.append(name) }
+      }
+    } catch {
+      throw SurgeryError.reading(path, "opendir", error)
+    }
+    self.names = names
+    self.folders = folders
+  }
+
+  func path(of name: String) -> String { FilePath(path).appending(name).string }
+
+  /// The index of a sharded model: safetensors before PyTorch.
+  func indexName() throws(SurgeryError) -> String? {
+    let indices = names.filter { $0.hasSuffix(".safetensors.index.json") }
+    if indices.count > 1 {
+      throw SurgeryError(
+        .data, "folder.ambiguous", "the folder has several index files", file: path,
+        found: indices.joined(separator: ", "), hint: "name the file to use")
+    }
+    if let index = indices.first { return index }
+    if names.contains(where: { $0.hasSuffix(".safetensors") }) { return nil }
+    return names.first { $0.hasSuffix(".bin.index.json") }
+  }
+
+  /// The one file of tensors in a folder without an index.
+  func weightsName() throws(SurgeryError) -> String {
+    for suffix in [".safetensors", ".npz", ".bin", ".pt", ".pth", ".gguf"] {
+      let found = names.filter { $0.hasSuffix(suffix) }
+      for preferred in ["model", "diffusion_pytorch_model", "pytorch_model", "adapter_model"]
+      where found.count > 1 && found.contains(preferred + suffix) {
+        return preferred + suffix
+      }
+      if found.count > 1 {
+        throw SurgeryError(
+          .data, "folder.ambiguous", "the folder has several files of tensors and no index",
+          file: path, found: found.prefix(4).joined(separator: ", "), hint: "name the file to use")
+      }
+      if let name = found.first { return name }
+    }
+    throw SurgeryError(
+      .missingInput, "folder.no-weights", "the folder holds no file of tensors", file: path,
+      expected: "*.safetensors, an index with its shards, or another known format")
+  }
+
+  var hasWeights: Bool {
+    names.contains { FileFormat(extensionOf: $0) != nil || $0.hasSuffix(".index.json") }
+  }
+
+  /// Every file that is no tensor file, and whatever lies in subfolders, to come along.
+  func companions(besides taken: Set<String>) throws(SurgeryError) -> [Checkpoint.Companion] {
+    names.filter { name in
+      !taken.contains(name) && FileFormat(extensionOf: name) == nil
+        && !name.hasSuffix(".index.json")
+    }.map { Checkpoint.Companion(relativePath: $0, path: path(of: $0)) }
+  }
+
+  /// A JSON file of the folder, parsed strictly; `nil` where it is absent.
+  func json(_ name: String) throws(SurgeryError) -> JSONValue? {
+    guard names.contains(name) else { return nil }
+    return try JSONValue(readingFile: path(of: name))
+  }
+}
+
+extension JSONValue {
+  /// No configuration or index of a model comes near this size.
+  static let maximumFileSize: UInt64 = 100_000_000
+
+  /// Reads and parses a JSON file.
+  ///
+  /// - Parameter path: A regular file of at most 100 MB.
+  /// - Throws: `json.…` or `file.…` with the file.
+  public init(readingFile path: String) throws(SurgeryError) {
+    let file = try InputFile(path)
+    guard file.size <= Self.maximumFileSize else {
+      throw SurgeryError(
+        .data, "json.too-large", "the JSON file is too large", file: path,
+        expected: "at most \(Self.maximumFileSize) bytes", found: "\(file.size) bytes")
+    }
+    do throws(SurgeryError) {
+      try self.init(parsing: try file.bytes(at: 0, count: Int(file.size)))
+    } catch {
+      throw error.inFile(path)
+    }
+  }
+}

@@ -1,0 +1,84 @@
+import Tensors
+
+/// The container formats of tensors.
+public enum FileFormat: String, Sendable, CaseIterable, Codable {
+  case safetensors, npy, npz, torch, gguf
+  /// The compact adapter format of this program.
+  case compact
+
+  /// The format that a file name's extension asks for, if any.
+  public init?(extensionOf path: String) {
+    let name = path.split(separator: "/").last.map { $0.lowercased() } ?? ""
+    guard let dot = name.lastIndex(of: "."), dot != name.startIndex else { return nil }
+    switch name[name.index(after: dot)...] {
+    case "safetensors": self = .safetensors
+    case "npy": self = .npy
+    case "npz": self = .npz
+    case "pt", "pth", "bin", "ckpt": self = .torch
+    case "gguf": self = .gguf
+    case "lra": self = .compact
+    default: return nil
+    }
+  }
+
+  /// Recognises a container by its first bytes, never by its name.
+  ///
+  /// - Parameter file: The opened file.
+  /// - Returns: The format of what the file holds.
+  /// - Throws: `file.empty`, or `file.unknown` with what the file seems to be (a git-lfs pointer, an HTML page, …).
+  static func detect(_ file: InputFile) throws(SurgeryError) -> FileFormat {
+    let head = try file.bytes(at: 0, count: Int(min(file.size, 512)))
+    if head.isEmpty {
+      throw SurgeryError(
+        .data, "file.empty", "the file is empty", file: file.path, hint: "download it again")
+    }
+    if head.starts(with: Array("GGUF".utf8)) { return .gguf }
+    if head.starts(with: [0x93] + Array("NUMPY".utf8)) { return .npy }
+    if let wrong = Self.knownStrangers.first(where: { head.starts(with: $0.magic) }) {
+      throw SurgeryError(
+        .data, "file.unknown", "this is \(wrong.what), not a file of tensors", file: file.path,
+        hint: wrong.hint)
+    }
+    if head.starts(with: Array("LRA".utf8)) || head.starts(with: [0x8B] + Array("LRA".utf8)) {
+      return .compact
+    }
+    // The header length may imitate any magic, so the brace decides before the two-byte magics do.
+    if head.count > 8, head[8] == UInt8(ascii: "{") { return .safetensors }
+    if head.starts(with: Array("PK".utf8)) { return Self.byExtension(file.path, or: .npz) }
+    if head[0] == 0x80 { return .torch }
+    if head.starts(with: [0x1F, 0x8B]) || head.starts(with: Array("BZh".utf8))
+      || head.starts(with: [0xFD] + Array("7zXZ".utf8))
+    {
+      throw SurgeryError(
+        .data, "file.compressed",
+        "this is a compressed file (gzip, bzip2 or xz, as R's saveRDS writes)",
+        file: file.path,
+        hint: "decompress it, or save it from R with safetensors::safe_save_file")
+    }
+    return Self.byExtension(file.path, or: .safetensors)
+  }
+
+  private static func byExtension(_ path: String, or fallback: FileFormat) -> FileFormat {
+    FileFormat(extensionOf: path) ?? fallback
+  }
+
+  private struct Stranger {
+    var magic: [UInt8]
+    var what: String
+    var hint: String
+
+    init(_ magic: String, _ what: String, _ hint: String) {
+      self.magic = Array(magic.utf8)
+      self.what = what
+      self.hint = hint
+    }
+  }
+
+  private static let knownStrangers = [
+    Stranger(
+      "version https://git-lfs", "a git-lfs pointer", "fetch the real file with 'git lfs pull'"),
+    Stranger("<!DOCTYPE", "an HTML page", "download the file itself, not its page"),
+    Stranger("<!doctype", "an HTML page", "download the file itself, not its page"),
+    Stranger("<html", "an HTML page", "download the file itself, not its page"),
+  ]
+}

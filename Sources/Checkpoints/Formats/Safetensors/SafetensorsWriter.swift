@@ -1,0 +1,74 @@
+import Tensors
+
+/// Writes a safetensors file as the reference lays it out: tensors by descending alignment, then by name; the header
+/// padded with spaces to a multiple of 8 bytes; metadata sorted. The same tensors give the same bytes.
+struct SafetensorsWriter: TensorFileWriter {
+  private let file: OutputFile
+  /// Position in the file of each tensor of the plan.
+  private let offsets: [UInt64]
+
+  let isSequential = false
+
+  init(
+    _ plan: TensorFilePlan, _ makeFile: (UInt64?) throws(SurgeryError) -> OutputFile
+  ) throws(SurgeryError) {
+    let order = plan.tensors.indices.sorted { left, right in
+      let (first, second) = (plan.tensors[left], plan.tensors[right])
+      let (bits, otherBits) = (first.dtype.bitsPerElement ?? 0, second.dtype.bitsPerElement ?? 0)
+      return bits == otherBits ? first.name < second.name : bits > otherBits
+    }
+    var header = "{"
+    if !plan.metadata.isEmpty {
+      let members = plan.metadata.sorted { TensorName($0.key) < TensorName($1.key) }
+      header += "\"__metadata__\":"
+      header += JSONValue.object(members.map { .init($0.key, .string($0.value)) }).text()
+    }
+    var relative = [UInt64](repeating: 0, count: plan.tensors.count)
+    var position: UInt64 = 0
+    var previous: TensorName?
+    for index in order {
+      let info = plan.tensors[index]
+      guard DType(safetensorsName: info.dtype.name) != nil else {
+        throw SurgeryError(
+          .unsupported, "st.dtype", "safetensors has no such dtype", tensor: info.name.text,
+          found: info.dtype.name, hint: "--dtype f32 widens it")
+      }
+      precondition(previous != info.name, "tensor \(info.name) is planned twice")
+      previous = info.name
+      guard info.name.text != "__metadata__" else {
+        throw SurgeryError(
+          .data, "st.name", "safetensors cannot hold a tensor called __metadata__",
+          tensor: info.name.text)
+      }
+      if header.utf8.count > 1 { header += "," }
+      relative[index] = position
+      JSONValue.writeString(info.name.text, to: &header)
+      header += ":{\"dtype\":\"\(info.dtype)\",\"shape\":["
+      header += info.shape.dimensions.map(String.init).joined(separator: ",")
+      header += "],\"data_offsets\":[\(position),\(position + UInt64(info.byteCount))]}"
+      position += UInt64(info.byteCount)
+    }
+    header += "}"
+    var bytes = Array(header.utf8)
+    bytes.append(contentsOf: repeatElement(0x20, count: (8 - bytes.count % 8) % 8))
+    guard UInt64(bytes.count) <= SafetensorsHeader.maximumLength else {
+      throw SurgeryError(
+        .unsupported, "st.header-too-large", "the header would exceed the format's limit",
+        expected: "at most \(SafetensorsHeader.maximumLength) bytes", found: "\(bytes.count) bytes",
+        hint: "--max-shard-size splits the output")
+    }
+    let length = UInt64(bytes.count)
+    let dataOffset = 8 + length
+    offsets = relative.map { dataOffset + $0 }
+    file = try makeFile(dataOffset + position)
+    try file.write((0..<8).map { UInt8(truncatingIfNeeded: length >> (8 * $0)) } + bytes, at: 0)
+  }
+
+  func plainOffset(of tensor: Int) -> UInt64? { offsets[tensor] }
+
+  func write(_ bytes: RawSpan, tensor: Int, at offset: Int) throws(SurgeryError) {
+    try file.write(bytes, at: offsets[tensor] + UInt64(offset))
+  }
+
+  func finish() {}
+}

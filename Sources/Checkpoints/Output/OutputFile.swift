@@ -1,0 +1,133 @@
+import SystemPackage
+public import Tensors
+
+/// A file under its temporary name, written at known positions by many threads.
+public final class OutputFile: Sendable {
+  /// The path that the user will see.
+  public let path: String
+  let temporary: FilePath
+  private let descriptor: FileDescriptor
+
+  /// Creates the temporary file and reserves its space.
+  ///
+  /// - Parameters:
+  ///   - temporary: A name that does not exist yet.
+  ///   - path: The final path, for messages.
+  ///   - size: Bytes that the file will have, where known.
+  init(temporary: FilePath, path: String, size: UInt64?) throws(SurgeryError) {
+    self.path = path
+    self.temporary = temporary
+    do {
+      descriptor = try FileDescriptor.open(
+        temporary, .readWrite, options: [.create, .exclusiveCreate, .closeOnExec],
+        permissions: .ownerReadWrite)
+    } catch {
+      throw SurgeryError.writing(path, "create", (error as? Errno) ?? .ioError)
+    }
+    if let size {
+      do { try FileSystem.reserve(Int64(clamping: size), for: descriptor) } catch {
+        throw failure("reserve", error, needed: size)
+      }
+    }
+  }
+
+  deinit { try? descriptor.close() }
+
+  private func failure(_ call: String, _ error: Errno, needed: UInt64? = nil) -> SurgeryError {
+    var failure = SurgeryError.writing(path, call, error)
+    if error == .noSpace || error == .diskQuotaExceeded || error == .fileTooLarge {
+      failure.id = "output.no-space"
+      failure.expected = needed.map { "\($0) bytes" }
+      failure.found = FileSystem.freeBytes(at: temporary.removingLastComponent()).map {
+        "\($0) bytes free"
+      }
+      failure.hint = "free space there, or choose another output"
+    }
+    return failure
+  }
+
+  /// Writes all of `bytes` at `offset`.
+  ///
+  /// - Parameters:
+  ///   - bytes: What to write.
+  ///   - offset: Position in bytes from the start of the file.
+  /// - Throws: `io.write` or `output.no-space`.
+  public func write(_ bytes: RawSpan, at offset: UInt64) throws(SurgeryError) {
+    let error = unsafe bytes.withUnsafeBytes { buffer -> Errno? in
+      var done = 0
+      while done < buffer.count {
+        do {
+          let rest = unsafe UnsafeRawBufferPointer(rebasing: buffer[done...])
+          done += try unsafe descriptor.write(
+            toAbsoluteOffset: Int64(clamping: offset) + Int64(done), rest)
+        } catch {
+          return (error as? Errno) ?? .ioError
+        }
+      }
+      return nil
+    }
+    if let error { throw failure("write", error) }
+  }
+
+  /// Writes all of an array at `offset`.
+  ///
+  /// - Parameters:
+  ///   - bytes: What to write.
+  ///   - offset: Position in bytes from the start of the file.
+  /// - Throws: `io.write` or `output.no-space`.
+  public func write(_ bytes: [UInt8], at offset: UInt64) throws(SurgeryError) {
+    try unsafe write(bytes.span.bytes, at: offset)
+  }
+
+  /// Copies bytes of an input to this file, inside the kernel where that works.
+  ///
+  /// - Parameters:
+  ///   - input: The file to copy from.
+  ///   - start: Position of the first byte in `input`.
+  ///   - count: Bytes to copy.
+  ///   - offset: Position in this file.
+  ///   - scratch: A buffer for the fallback; its size is the size of a read.
+  /// - Throws: `io.read`, `io.changed`, `io.write` or `output.no-space`.
+  func copy(
+    from input: InputFile, at start: UInt64, count: Int, to offset: UInt64,
+    scratch: inout [UInt8]
+  ) throws(SurgeryError) {
+    var done = 0
+    while done < count {
+      let copied = FileSystem.copyRange(
+        from: input.descriptor, at: start + UInt64(done), to: descriptor,
+        at: offset + UInt64(done), count: count - done)
+      if copied == 0 { break }
+      done += copied
+    }
+    while done < count {
+      let size = min(count - done, scratch.count)
+      let position = start + UInt64(done)
+      try scratch.withMutableRawSpan(0..<size) { (target) throws(SurgeryError) in
+        try input.read(at: position, into: &target)
+      }
+      try unsafe write(scratch.span.extracting(0..<size).bytes, at: offset + UInt64(done))
+      done += size
+    }
+  }
+
+  /// Sets the final length; for files whose size was not known beforehand.
+  ///
+  /// - Parameter size: Bytes.
+  /// - Throws: `io.write`.
+  public func truncate(to size: UInt64) throws(SurgeryError) {
+    do { try descriptor.resize(to: Int64(clamping: size)) } catch {
+      throw failure("truncate", (error as? Errno) ?? .ioError)
+    }
+  }
+
+  /// Sets the mode, flushes to disk and closes nothing yet: the descriptor closes with the object.
+  func flush(mode: UInt32) throws(SurgeryError) {
+    do throws(Errno) {
+      try FileSystem.setMode(mode, of: descriptor)
+      try FileSystem.flush(descriptor)
+    } catch {
+      throw failure("flush", error)
+    }
+  }
+}

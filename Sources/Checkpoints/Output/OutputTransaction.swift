@@ -1,0 +1,177 @@
+import SystemPackage
+public import Tensors
+
+/// One output, file or folder, that appears whole or not at all.
+///
+/// Everything is written under a temporary name in the destination's folder, flushed, and renamed at the end; the folder is
+/// flushed after that. Until `commit` an existing output is untouched. A transaction that is dropped removes its temporaries.
+public final class OutputTransaction: Sendable {
+  /// What the output is.
+  public enum Kind: Sendable {
+    /// One file.
+    case file
+    /// A folder of files.
+    case folder
+  }
+
+  /// The path as the user named it.
+  public let path: String
+  private let kind: Kind
+  private let target: FilePath
+  private let parent: FilePath
+  private let temporary: FilePath
+  private let replaces: Bool
+  private let mode: UInt32
+  private let interruption: Interruption
+
+  /// Checks the destination and claims a temporary name beside it.
+  ///
+  /// - Parameters:
+  ///   - path: Where the output goes; its folder must exist.
+  ///   - kind: File or folder.
+  ///   - replacing: Whether an existing output is replaced (`--force`).
+  ///   - inputs: The files that are read; an output on top of one is refused.
+  ///   - interruption: Knows the temporaries from now on.
+  /// - Throws: `output.…` where the destination refuses.
+  public init(
+    path: String, kind: Kind, replacing: Bool, inputs: [InputFile], interruption: Interruption
+  ) throws(SurgeryError) {
+    self.path = path
+    self.kind = kind
+    self.interruption = interruption
+    target = FilePath(path)
+    guard let name = target.lastComponent?.string else {
+      throw SurgeryError(
+        .outputRefused, "output.path", "no file name in the output's path", file: path)
+    }
+    let folder = target.removingLastComponent()
+    parent = folder.isEmpty ? "." : folder
+    do {
+      guard try FileSystem.status(of: parent).isFolder else { throw Errno.notDirectory }
+    } catch {
+      throw SurgeryError.writing(path, "stat", (error as? Errno) ?? .ioError)
+    }
+    if let existing = try? FileSystem.status(of: target, followingLinks: false) {
+      try Self.check(existing, at: path, kind: kind, replacing: replacing, inputs: inputs)
+      replaces = true
+      mode = kind == .file ? existing.mode & 0o7777 : FileSystem.defaultFileMode()
+    } else {
+      replaces = false
+      mode = FileSystem.defaultFileMode()
+    }
+    let suffix = String(UInt32.random(in: .min ... .max), radix: 36)
+    temporary = parent.appending(".\(name).\(suffix).part")
+    if kind == .folder {
+      do { try FileSystem.makeFolder(temporary) } catch {
+        throw SurgeryError.writing(path, "mkdir", error)
+      }
+    }
+    interruption.register(temporary)
+  }
+
+  deinit {
+    FileSystem.removeTree(temporary)
+    interruption.unregister(temporary)
+  }
+
+  private static func check(
+    _ existing: FileSystem.Status, at path: String, kind: Kind, replacing: Bool,
+    inputs: [InputFile]
+  ) throws(SurgeryError) {
+    if existing.isLink {
+      throw SurgeryError(
+        .outputRefused, "output.link",
+        "the output is a symbolic link, which would be replaced by a file",
+        file: path, hint: "name the link's target, or another output")
+    }
+    let isOwn: Bool
+    switch kind {
+    case .file: isOwn = existing.isRegularFile
+    case .folder: isOwn = existing.isFolder
+    }
+    guard isOwn else {
+      throw SurgeryError(
+        .outputRefused, "output.kind",
+        "the output exists and is not a \(kind == .file ? "regular file" : "folder")", file: path,
+        hint: "choose another output")
+    }
+    if let input = inputs.first(where: { input in
+      switch kind {
+      case .file: input.status.isSameFile(as: existing)
+      case .folder:
+        (try? FileSystem.status(of: FilePath(input.path).removingLastComponent()))?
+          .isSameFile(as: existing) ?? false
+      }
+    }) {
+      throw SurgeryError(
+        .data, "output.is-input",
+        "the output is the same \(kind == .file ? "file" : "folder") as an input",
+        file: path, found: input.path, hint: "choose another output")
+    }
+    if kind == .folder, (try? FileSystem.contents(of: FilePath(path)))?.isEmpty == true { return }
+    if !replacing {
+      throw SurgeryError(
+        .outputRefused, "output.exists", "the output exists", file: path,
+        hint: "--force replaces it")
+    }
+  }
+
+  /// Creates a file of the output under its temporary name.
+  ///
+  /// - Parameters:
+  ///   - relativePath: The path inside an output folder; ignored for an output file.
+  ///   - size: Bytes that the file will have, reserved at once; `nil` where that is not known.
+  /// - Returns: The file, to be written.
+  /// - Throws: `output.…` or `io.write`.
+  public func makeFile(_ relativePath: String, size: UInt64?) throws(SurgeryError) -> OutputFile {
+    switch kind {
+    case .file: return try OutputFile(temporary: temporary, path: path, size: size)
+    case .folder:
+      var folder = temporary
+      for component in relativePath.split(separator: "/").dropLast() {
+        folder.append(String(component))
+        do { try FileSystem.makeFolder(folder) } catch  where error == .fileExists {
+        } catch { throw SurgeryError.writing(path, "mkdir", error) }
+      }
+      return try OutputFile(
+        temporary: temporary.appending(relativePath), path: target.appending(relativePath).string,
+        size: size)
+    }
+  }
+
+  /// Flushes every file and gives the output its name.
+  ///
+  /// - Parameters:
+  ///   - files: Every file that `makeFile` made.
+  ///   - inputs: Checked for changes before anything becomes visible.
+  ///   - warnings: Receives what could not be confirmed.
+  /// - Throws: `io.…`, `output.…`, or `output.busy` where another writer was first.
+  public func commit(
+    _ files: [OutputFile], inputs: [InputFile]
+  ) throws(SurgeryError) {
+    for file in files { try file.flush(mode: mode) }
+    for input in inputs { try input.checkUnchanged() }
+    try interruption.check()
+    do throws(Errno) {
+      if kind == .folder { try FileSystem.flushFolder(temporary) }
+      switch (kind, replaces) {
+      case (.file, true): try FileSystem.rename(temporary, to: target)
+      case (.folder, true): try FileSystem.exchange(temporary, target)
+      case (_, false): try FileSystem.renameWithoutReplacing(temporary, to: target)
+      }
+    } catch {
+      if error == .fileExists || error == .directoryNotEmpty {
+        throw SurgeryError(
+          .busy, "output.busy", "another writer made the output meanwhile", file: path,
+          hint: "--force replaces it")
+      }
+      throw SurgeryError.writing(path, "rename", error)
+    }
+    do { try FileSystem.flushFolder(parent) } catch {
+      throw SurgeryError(
+        .io, "output.unconfirmed",
+        "written, not confirmed on disk: flushing the folder failed (\(error.description))",
+        file: path)
+    }
+  }
+}

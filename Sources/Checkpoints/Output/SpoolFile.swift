@@ -1,0 +1,63 @@
+import Synchronization
+import SystemPackage
+public import Tensors
+
+/// A nameless file for results that must be known whole before they can be laid out.
+///
+/// Extraction, resizing and combining find ranks while they compute; what they compute waits here instead of in memory. The
+/// file is unlinked as soon as it exists, so that nothing is left behind whatever happens.
+public final class SpoolFile: Sendable {
+  private let descriptor: FileDescriptor
+  private let folder: FilePath
+  private let end = Atomic<UInt64>(0)
+
+  /// Creates a spool in a folder, normally that of the output: where the result fits, its parts fit too.
+  ///
+  /// - Parameter path: A path in the folder to use.
+  /// - Throws: `io.write` or `output.…`.
+  public init(beside path: String) throws(SurgeryError) {
+    let parent = FilePath(path).removingLastComponent()
+    folder = parent.isEmpty ? "." : parent
+    let suffix = String(UInt64.random(in: .min ... .max), radix: 36)
+    let temporary = folder.appending(".spool.\(suffix).part")
+    do {
+      descriptor = try FileDescriptor.open(
+        temporary, .readWrite, options: [.create, .exclusiveCreate, .closeOnExec],
+        permissions: .ownerReadWrite)
+    } catch {
+      throw SurgeryError.writing(path, "create", (error as? Errno) ?? .ioError)
+    }
+    do { try FileSystem.removeFile(temporary) } catch {
+      throw SurgeryError.writing(path, "unlink", error)
+    }
+  }
+
+  deinit { try? descriptor.close() }
+
+  /// Appends a tensor's bytes; any thread.
+  ///
+  /// - Parameters:
+  ///   - bytes: The elements in row-major order, little-endian.
+  ///   - info: What they are; `info.byteCount` is their number.
+  /// - Returns: The tensor, to be read like any other.
+  /// - Throws: `io.write` or `output.no-space`.
+  public func append(_ bytes: RawSpan, as info: TensorInfo) throws(SurgeryError) -> StoredTensor {
+    precondition(
+      bytes.byteCount == info.byteCount, "\(info) does not take \(bytes.byteCount) bytes")
+    let offset = end.wrappingAdd(UInt64(bytes.byteCount), ordering: .relaxed).oldValue
+    let error = unsafe bytes.withUnsafeBytes { buffer -> Errno? in
+      do {
+        _ = try unsafe descriptor.writeAll(toAbsoluteOffset: Int64(offset), buffer)
+        return nil
+      } catch {
+        return (error as? Errno) ?? .ioError
+      }
+    }
+    if let error {
+      throw SurgeryError.writing(folder.string, "write of intermediate results", error)
+    }
+    return StoredTensor(
+      info: info,
+      source: PlainSource(file: try InputFile(sharing: descriptor, spool: self), offset: offset))
+  }
+}

@@ -1,0 +1,62 @@
+public import Tensors
+
+/// Writes one file of tensors in one format.
+///
+/// A writer is made with everything that its header needs, so that the place of every byte is known before the first is
+/// computed; blocks may then come from many threads in any order, unless the format can only be written in order.
+protocol TensorFileWriter: Sendable {
+  /// Whether tensors must be written one after the other, each from front to back, as compressed data must.
+  var isSequential: Bool { get }
+
+  /// The position in the file of a tensor's first byte, where its bytes lie there as they are.
+  func plainOffset(of tensor: Int) -> UInt64?
+
+  /// Writes bytes of one tensor.
+  ///
+  /// - Parameters:
+  ///   - bytes: Elements in row-major order, little-endian.
+  ///   - tensor: Position of the tensor in the plan of this file.
+  ///   - offset: Position of `bytes` in the tensor.
+  func write(_ bytes: RawSpan, tensor: Int, at offset: Int) throws(SurgeryError)
+
+  /// Writes what can only be written when all data is there (directories, checksums).
+  func finish() throws(SurgeryError)
+}
+
+/// What one file of an output will hold.
+public struct TensorFilePlan: Sendable {
+  /// Path inside the output folder; the file's own name where the output is a file.
+  public var relativePath: String
+  /// The container format.
+  public var format: FileFormat
+  /// The tensors in the order of the plan; a format may lay them out in another.
+  public var tensors: [TensorInfo]
+  /// Metadata of the container.
+  public var metadata: [String: String]
+
+  /// Creates a plan of one file.
+  public init(
+    relativePath: String, format: FileFormat, tensors: [TensorInfo], metadata: [String: String]
+  ) {
+    self.relativePath = relativePath
+    self.format = format
+    self.tensors = tensors
+    self.metadata = metadata
+  }
+
+  /// Bytes of the planned tensors' data.
+  public var byteCount: Int { tensors.reduce(0) { $0 + $1.byteCount } }
+
+  /// Makes the writer of the plan's format in a file that `makeFile` creates with a given size.
+  func makeWriter(
+    _ makeFile: (UInt64?) throws(SurgeryError) -> OutputFile
+  ) throws(SurgeryError) -> any TensorFileWriter {
+    switch format {
+    case .safetensors: try SafetensorsWriter(self, makeFile)
+    case .npy, .npz, .torch, .gguf, .compact:
+      throw SurgeryError(
+        .unsupported, "output.format", "files of this format are not written",
+        found: format.rawValue)
+    }
+  }
+}

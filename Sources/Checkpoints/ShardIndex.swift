@@ -1,0 +1,99 @@
+import Tensors
+
+/// The index of a sharded model, checked against the shards that it names.
+struct ShardIndex {
+  private(set) var files: [(relativePath: String, file: TensorFile)] = []
+  private(set) var warnings: [String] = []
+
+  /// Reads the index, opens every shard and checks that each tensor is where the index says.
+  init(folder: ModelFolder, name: String) throws(SurgeryError) {
+    let path = folder.path(of: name)
+    do throws(SurgeryError) {
+      let index = try JSONValue(readingFile: path)
+      guard index.members != nil else {
+        throw SurgeryError(.data, "index.form", "the index is not a JSON object")
+      }
+      guard let map = index["weight_map"]?.members else {
+        throw SurgeryError(.data, "index.form", "the index has no weight_map object")
+      }
+      var shardOf: [TensorName: String] = [:]
+      var shards: [String] = []
+      var seen = Set<String>()
+      for member in map {
+        guard let shard = member.value.text else {
+          throw SurgeryError(
+            .data, "index.form", "the shard in weight_map is not a string", tensor: member.key)
+        }
+        try Self.checkContained(shard, for: member.key)
+        shardOf[TensorName(member.key)] = shard
+        if seen.insert(shard).inserted { shards.append(shard) }
+      }
+      for shard in shards.sorted(by: { $0.utf8.lexicographicallyPrecedes($1.utf8) }) {
+        files.append((shard, try TensorFile(opening: folder.path(of: shard))))
+      }
+      try check(shardOf)
+      try checkTotal(index["metadata"])
+    } catch {
+      throw error.inFile(path)
+    }
+  }
+
+  /// A shard's path is judged as text, not where its link leads: in the Hugging Face cache every shard is
+  /// a link to a folder above.
+  private static func checkContained(_ shard: String, for tensor: String) throws(SurgeryError) {
+    let components = shard.split(separator: "/", omittingEmptySubsequences: false)
+    let isSafe =
+      !shard.isEmpty && !shard.contains("\\") && !shard.contains(":")
+      && shard.unicodeScalars.allSatisfy { $0.value >= 0x20 && $0.value != 0x7F }
+      && components.allSatisfy { !$0.isEmpty && $0 != "." && $0 != ".." }
+    guard isSafe else {
+      throw SurgeryError(
+        .data, "index.path", "weight_map names a shard outside the folder", tensor: tensor,
+        expected: "a relative path without '..'", found: shard)
+    }
+    guard FileFormat(extensionOf: shard) != nil else {
+      throw SurgeryError(
+        .data, "index.path", "weight_map names a file that is no shard", tensor: tensor,
+        expected: "a file of tensors", found: shard)
+    }
+  }
+
+  private func check(_ shardOf: [TensorName: String]) throws(SurgeryError) {
+    var present = Set<TensorName>()
+    for (shard, file) in files {
+      for tensor in file.tensors {
+        guard let listed = shardOf[tensor.name] else {
+          throw SurgeryError(
+            .data, "index.extra", "the tensor is in a shard, but not in weight_map",
+            tensor: tensor.name.text, found: shard)
+        }
+        guard listed == shard else {
+          throw SurgeryError(
+            .data, "index.wrong-shard", "the tensor is not in the shard that weight_map names",
+            tensor: tensor.name.text, expected: listed, found: shard)
+        }
+        present.insert(tensor.name)
+      }
+    }
+    if let missing = shardOf.keys.filter({ !present.contains($0) }).min() {
+      throw SurgeryError(
+        .data, "index.missing", "the tensor is not in the shard that weight_map names",
+        tensor: missing.text, expected: shardOf[missing] ?? "")
+    }
+  }
+
+  private mutating func checkTotal(_ metadata: JSONValue?) throws(SurgeryError) {
+    guard let total = metadata?["total_size"] else { return }
+    guard let value = total.double, value >= 0, value.isFinite else {
+      throw SurgeryError(
+        .data, "index.total", "total_size is not a number of bytes", found: total.text())
+    }
+    let bytes = files.reduce(0) { sum, entry in
+      sum + entry.file.tensors.reduce(0) { $0 + $1.info.byteCount }
+    }
+    if value != Double(bytes) {
+      warnings.append(
+        "total_size in the index is \(total.text()), but the shards hold \(bytes) bytes")
+    }
+  }
+}

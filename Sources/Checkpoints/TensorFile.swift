@@ -1,0 +1,43 @@
+public import Tensors
+
+/// One file of tensors, opened and understood, with no data read.
+public struct TensorFile: Sendable {
+  /// The opened file.
+  public let file: InputFile
+  /// Its container format.
+  public let format: FileFormat
+  /// Its tensors in the order of the file.
+  public var tensors: [StoredTensor]
+  /// The metadata of the container as strings.
+  public var metadata: [String: String]
+  /// What was read though it is unusual.
+  public var warnings: [String]
+
+  /// Describes an opened file.
+  public init(
+    file: InputFile, format: FileFormat, tensors: [StoredTensor], metadata: [String: String] = [:],
+    warnings: [String] = []
+  ) {
+    self.file = file
+    self.format = format
+    self.tensors = tensors
+    self.metadata = metadata
+    self.warnings = warnings
+  }
+
+  /// Opens a file of any known format, recognised by its first bytes.
+  ///
+  /// - Parameter path: The path of a regular file.
+  /// - Throws: What opening and the format's reader throw, with the file.
+  public init(opening path: String) throws(SurgeryError) {
+    let file = try InputFile(path)
+    let format = try FileFormat.detect(file)
+    switch format {
+    case .safetensors: self = try .safetensors(file)
+    case .npy, .npz, .torch, .gguf, .compact:
+      throw SurgeryError(
+        .unsupported, "file.format", "files of this format are not read", file: path,
+        found: format.rawValue)
+    }
+  }
+}
