@@ -32,7 +32,8 @@ let package = Package(
     .target(name: "CTensorKernels"),
     .target(name: "Tensors", dependencies: ["CTensorKernels"], swiftSettings: settings),
     .target(
-      name: "LinearAlgebra", dependencies: ["COpenBLAS", "Tensors"], swiftSettings: settings,
+      name: "LinearAlgebra", dependencies: ["COpenBLAS", "CTensorKernels", "Tensors"],
+      swiftSettings: settings,
       linkerSettings: [.linkedLibrary("m", .when(platforms: [.linux]))]),
     .target(
       name: "Checkpoints", dependencies: ["CZlib", "Tensors", system], swiftSettings: settings),
