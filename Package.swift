@@ -33,7 +33,8 @@ let package = Package(
     .target(name: "CSystemCalls"),
     .target(name: "Tensors", dependencies: ["CTensorKernels"], swiftSettings: settings),
     .target(
-      name: "LinearAlgebra", dependencies: ["COpenBLAS", "Tensors"], swiftSettings: settings,
+      name: "LinearAlgebra", dependencies: ["COpenBLAS", "CTensorKernels", "Tensors"],
+      swiftSettings: settings,
       linkerSettings: [.linkedLibrary("m", .when(platforms: [.linux]))]),
     .target(
       name: "Checkpoints", dependencies: ["CSystemCalls", "CZlib", "Tensors", system],
