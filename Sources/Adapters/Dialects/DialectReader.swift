@@ -1,8 +1,8 @@
 import Checkpoints
-import Tensors
+public import Tensors
 
 /// Reads adapters of one dialect.
-protocol DialectReader {
+protocol DialectReader: SendableMetatype {
   /// The dialect.
   static var dialect: Dialect { get }
 

@@ -1,5 +1,5 @@
 public import Checkpoints
-public import Tensors
+import Tensors
 
 /// An adapter: changes of tensors, with nothing of any dialect left in it.
 ///

@@ -1,4 +1,5 @@
-public import Tensors
+import Checkpoints
+import Tensors
 
 /// What `inspect` says of an adapter.
 public struct AdapterFacts: Sendable, Codable, Hashable {

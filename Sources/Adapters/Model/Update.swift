@@ -1,4 +1,3 @@
-public import Checkpoints
 public import LinearAlgebra
 public import Tensors
 

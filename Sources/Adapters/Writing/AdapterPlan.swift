@@ -1,4 +1,5 @@
 public import Checkpoints
+import LinearAlgebra
 public import Tensors
 
 /// An adapter laid out in a dialect: every tensor of the output with where its bytes come from.

@@ -24,7 +24,7 @@ public struct AdapterWritingOptions: Sendable, Hashable, Codable {
 }
 
 /// Lays adapters out in one dialect.
-protocol DialectWriter {
+protocol DialectWriter: SendableMetatype {
   /// The dialect.
   static var dialect: Dialect { get }
 

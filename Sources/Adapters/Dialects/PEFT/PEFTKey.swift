@@ -22,7 +22,7 @@ struct PEFTKey: Sendable, Hashable {
   var adapterName: String?
 
   /// Components that begin the tail of a key, for all methods.
-  private static let parts: Set<String> = [
+  fileprivate static let parts: Set<String> = [
     "lora_A", "lora_B", "lora_E", "lora_embedding_A", "lora_embedding_B",
     "lora_magnitude_vector", "lora_diag", "hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b",
     "hada_t1", "hada_t2", "lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a",
@@ -35,12 +35,15 @@ struct PEFTKey: Sendable, Hashable {
   ]
 
   /// Beginnings of components that belong to a method; with an unknown rest they are not part of a model's path.
-  private static let families = [
+  fileprivate static let families = [
     "lora_", "hada_", "lokr_", "ia3_", "oft_", "boft_", "vera_", "hira_", "delora_", "gralora_",
     "miss_", "hra_", "shira_", "c3a_", "vblora_", "road_", "randlora_", "fourierft_", "lily_",
     "glora_", "poly_lora", "ranknum",
   ]
 
+}
+
+extension PEFTKey {
   init(_ key: String, file: String) throws(SurgeryError) {
     var path = Substring(key)
     if path.hasPrefix("base_model.model.") {
@@ -55,19 +58,16 @@ struct PEFTKey: Sendable, Hashable {
     } else if let index = components.firstIndex(of: "modules_to_save"),
       index + 2 < components.count
     {
-      module = (components[..<index] + components[(index + 2)...]).joined(separator: ".")
-      role = .full
-      adapterName = components[index + 1]
+      self.init(
+        module: (components[..<index] + components[(index + 2)...]).joined(separator: "."),
+        role: .full, adapterName: components[index + 1])
     } else if let index = components.firstIndex(of: "original_module") {
-      module = components[..<index].joined(separator: ".")
-      role = .original
-      adapterName = nil
+      self.init(module: components[..<index].joined(separator: "."), role: .original)
     } else if components.contains(where: { part in Self.families.contains { part.hasPrefix($0) } }) {
       throw Self.unknown(key, file)
     } else {
-      module = components.filter { $0 != "base_layer" }.joined(separator: ".")
-      role = .full
-      adapterName = nil
+      self.init(
+        module: components.filter { $0 != "base_layer" }.joined(separator: "."), role: .full)
     }
   }
 
@@ -76,7 +76,6 @@ struct PEFTKey: Sendable, Hashable {
   ) throws(SurgeryError) {
     var prefix = components[..<index]
     if prefix.last == "token_adapter" { prefix.removeLast() }
-    module = prefix.joined(separator: ".")
     let part = components[index]
     var tail = Array(components[(index + 1)...])
     var suffix = ""
@@ -85,8 +84,8 @@ struct PEFTKey: Sendable, Hashable {
       tail.removeLast()
     }
     guard tail.count <= 1 else { throw Self.unknown(key, file) }
-    adapterName = tail.first
-    role = .part(part + suffix)
+    self.init(
+      module: prefix.joined(separator: "."), role: .part(part + suffix), adapterName: tail.first)
   }
 
   private static func unknown(_ key: String, _ file: String) -> SurgeryError {
