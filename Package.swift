@@ -56,7 +56,8 @@ let package = Package(
     .testTarget(name: "LinearAlgebraTests", dependencies: ["LinearAlgebra", "Tensors"]),
     .testTarget(name: "CheckpointsTests", dependencies: ["Checkpoints", "Tensors", system]),
     .testTarget(
-      name: "AdaptersTests", dependencies: ["Adapters", "Checkpoints", "Tensors", system]),
+      name: "AdaptersTests",
+      dependencies: ["Adapters", "Checkpoints", "LinearAlgebra", "Tensors", system]),
     .testTarget(
       name: "LoRASurgeryTests",
       dependencies: [
