@@ -42,7 +42,9 @@ public struct TargetReference: Sendable, Hashable {
   }
 
   /// The full name, for dotted paths.
-  public var tensorName: String { parameter.isEmpty ? module : "\(module).\(parameter)" }
+  public var tensorName: String {
+    parameter.isEmpty ? module : module.isEmpty ? parameter : "\(module).\(parameter)"
+  }
 }
 
 /// The change of one tensor, with its scale.
