@@ -14,6 +14,10 @@ struct PEFTWriter: DialectWriter {
     var writer = PEFTWriter(dtype: options.dtype)
     for module in adapter.modules { try writer.add(module) }
     for replacement in adapter.replacements { try writer.add(replacement) }
+    guard writer.decomposedCount == 0 || writer.decomposedCount == writer.modules.count else {
+      throw SurgeryError.inexpressible(
+        "modules with and without magnitudes", in: .peft, adapter.path)
+    }
     let config = try writer.config(of: adapter)
     let isFolder = FileFormat(extensionOf: path) == nil
     let name =
@@ -42,6 +46,7 @@ struct PEFTWriter: DialectWriter {
   private var saved: [String] = []
   private var hasBias = false
   private var usesReplacedBias = false
+  private var decomposedCount = 0
   private var adapted: Set<String> = []
 
   private init(dtype: DType?) { file = AdapterFileBuilder(dtype: dtype) }
@@ -60,7 +65,12 @@ struct PEFTWriter: DialectWriter {
       hasBias = true
       return
     }
-    guard let update = module.update as? LowRank else {
+    var changed = module.update
+    if let decomposed = changed as? Decomposed {
+      changed = decomposed.inner
+      try addMagnitude(decomposed, path, module.name)
+    }
+    guard let update = changed as? LowRank else {
       throw SurgeryError.inexpressible(
         "an update of kind \(module.update.algorithm)", in: .peft, module.name,
         hint: "--as lora factors it anew")
@@ -90,6 +100,24 @@ struct PEFTWriter: DialectWriter {
       try file.add(
         "\(key).lora_B.weight", update.up, shape: [update.up.rows, rank] + kernel.map { _ in 1 })
     }
+  }
+
+  /// Magnitudes of outputs, or of an embedding's columns, which is all that PEFT has.
+  private mutating func addMagnitude(
+    _ decomposed: Decomposed, _ path: String, _ module: String
+  ) throws(SurgeryError) {
+    let form = (decomposed.inner as? LowRank)?.form
+    let expected: Decomposed.Axis = form == .embedding ? .inputs(kernelSize: 1) : .outputs
+    guard decomposed.axis == expected else {
+      throw SurgeryError.inexpressible(
+        "magnitudes on this axis", in: .peft, module)
+    }
+    let count = decomposed.magnitude.count
+    var shape = [count]
+    if case .convolution(let kernel) = form { shape = [1, count] + kernel.map { _ in 1 } }
+    decomposedCount += 1
+    try file.add(
+      "base_model.model.\(path).lora_magnitude_vector", decomposed.magnitude, shape: shape)
   }
 
   private mutating func add(_ replacement: Replacement) throws(SurgeryError) {
@@ -141,7 +169,7 @@ struct PEFTWriter: DialectWriter {
       .init("fan_in_fan_out", .bool(adapter.fanInFanOut ?? false)),
       .init("init_lora_weights", .bool(true)),
       .init("use_rslora", .bool(false)),
-      .init("use_dora", .bool(false)),
+      .init("use_dora", .bool(decomposedCount > 0)),
     ])
   }
 
