@@ -12,7 +12,13 @@ struct PEFTWriter: DialectWriter {
     _ adapter: Adapter, to path: String, options: AdapterWritingOptions
   ) throws(SurgeryError) -> AdapterPlan {
     var writer = PEFTWriter(dtype: options.dtype)
-    for module in adapter.modules { try writer.add(module) }
+    // A change of a bias is written beside that of its weight, whatever the order in the base.
+    for module in adapter.modules where module.target.parameter != "bias" {
+      try writer.add(module)
+    }
+    for module in adapter.modules where module.target.parameter == "bias" {
+      try writer.add(module)
+    }
     for replacement in adapter.replacements { try writer.add(replacement) }
     guard writer.decomposedCount == 0 || writer.decomposedCount == writer.modules.count else {
       throw SurgeryError.inexpressible(
@@ -43,6 +49,7 @@ struct PEFTWriter: DialectWriter {
   private var file: AdapterFileBuilder
   /// Rank and alpha by module, in order.
   private var modules: [(path: String, rank: Int, alpha: Double)] = []
+  private var places: [String: Int] = [:]
   private var saved: [String] = []
   private var hasBias = false
   private var usesReplacedBias = false
@@ -55,7 +62,7 @@ struct PEFTWriter: DialectWriter {
     let path = try module.dottedModule(for: .peft)
     let scale = try module.knownScale()
     if let difference = module.update as? FullDifference, module.target.parameter == "bias",
-      let main = modules.first(where: { $0.path == path })
+      let main = places[path].map({ modules[$0] })
     {
       // PEFT multiplies the bias by the module's scale (peft:src/peft/tuners/lora/layer.py).
       let own = main.alpha / Double(main.rank)
@@ -85,6 +92,7 @@ struct PEFTWriter: DialectWriter {
       throw SurgeryError.inexpressible("two updates of one tensor", in: .peft, module.name)
     }
     let rank = update.up.columns
+    places[path] = modules.count
     modules.append((path, rank, scale * Double(rank)))
     let key = "base_model.model.\(path)"
     switch update.form {
@@ -142,10 +150,14 @@ struct PEFTWriter: DialectWriter {
     let rank = Self.commonest(modules.map(\.rank)) ?? 8
     let alpha = Self.commonest(modules.map(\.alpha)) ?? Double(rank)
     let paths = modules.map(\.path)
-    func pattern(_ path: String) -> String {
-      // A full name also matches as the end of a longer one; PEFT 0.15 and later anchor what begins with '^'.
-      paths.contains { $0.hasSuffix(".\(path)") } ? "^\(path)" : path
+    // A full name also matches as the end of a longer one; PEFT 0.15 and later anchor what begins with '^'.
+    var ends = Set<Substring>()
+    for path in paths {
+      for index in path.indices where path[index] == "." {
+        ends.insert(path[path.index(after: index)...])
+      }
     }
+    func pattern(_ path: String) -> String { ends.contains(path[...]) ? "^\(path)" : path }
     let ranks = modules.filter { $0.rank != rank }.map {
       JSONValue.Member(pattern($0.path), .integer($0.rank))
     }
