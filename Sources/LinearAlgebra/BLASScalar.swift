@@ -1,9 +1,10 @@
 internal import COpenBLAS
+public import Tensors
 
 /// An element type that BLAS and LAPACK compute with: `Float` or `Double`.
 ///
 /// No other type can conform, because only this module can make a ``BLASRoutines``.
-public protocol BLASScalar: BinaryFloatingPoint, BitwiseCopyable, Sendable {
+public protocol BLASScalar: WorkingScalar {
   /// The routines for this type.
   static var routines: BLASRoutines<Self> { get }
 }

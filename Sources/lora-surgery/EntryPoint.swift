@@ -17,9 +17,13 @@ struct LoRASurgeryCommand: ParsableCommand {
         lora-surgery merge base/ adapter/ -o merged/
       """,
     version: Version.current,
-    subcommands: [InspectCommand.self])
+    subcommands: [
+      InspectCommand.self, ExtractCommand.self, MergeCommand.self, UnmergeCommand.self,
+      CompareCommand.self, ConvertCommand.self, CheckCommand.self,
+    ])
 
   static func main() {
+    useSingleThreadedBLAS()
     Signals.ignoreThoseThatWritesReport()
     do {
       var command = try parseAsRoot()
