@@ -1,4 +1,5 @@
 internal import COpenBLAS
+internal import CTensorKernels
 public import Tensors
 
 /// An element type that BLAS and LAPACK compute with: `Float` or `Double`.
@@ -31,6 +32,8 @@ public struct BLASRoutines<Scalar: BLASScalar>: Sendable {
   /// Column-major QR in place, see `lora_sqr`.
   let orthonormalise:
     @Sendable (_ m: Int, _ n: Int, _ a: MutablePointer, _ r: MutablePointer) -> Int32
+  /// Kernels for products with few directions, where this CPU and this type have them.
+  let thin: ThinKernels<Scalar>?
 }
 
 extension Float: BLASScalar {
@@ -42,7 +45,13 @@ extension Float: BLASScalar {
         beta, c, Int32(ldc))
     },
     singularValues: { m, n, a, s, u, vt in unsafe lora_sgesdd(Int32(m), Int32(n), a, s, u, vt) },
-    orthonormalise: { m, n, a, r in unsafe lora_sqr(Int32(m), Int32(n), a, r) })
+    orthonormalise: { m, n, a, r in unsafe lora_sqr(Int32(m), Int32(n), a, r) },
+    thin: lora_has_low_rank_kernels() == 0
+      ? nil
+      : unsafe ThinKernels(
+        images: { unsafe lora_images_f32($0, $1, $2, $3, $4, $5) },
+        addGram: { unsafe lora_add_gram_f32($0, $1, $2, $3, $4, $5) },
+        squares: { unsafe lora_squares_f32($0, $1) }))
 }
 
 extension Double: BLASScalar {
@@ -54,7 +63,8 @@ extension Double: BLASScalar {
         beta, c, Int32(ldc))
     },
     singularValues: { m, n, a, s, u, vt in unsafe lora_dgesdd(Int32(m), Int32(n), a, s, u, vt) },
-    orthonormalise: { m, n, a, r in unsafe lora_dqr(Int32(m), Int32(n), a, r) })
+    orthonormalise: { m, n, a, r in unsafe lora_dqr(Int32(m), Int32(n), a, r) },
+    thin: nil)
 }
 
 /// Makes BLAS use one thread in the whole process, so that parallel work over tensors is ours alone.

@@ -39,6 +39,9 @@ func convert<From: BLASScalar, To: BLASScalar>(_ source: Span<From>, to: To.Type
 @specialized(where Scalar == Double)
 func sumOfSquares<Scalar: BLASScalar>(_ source: Span<Scalar>) -> Double {
   unsafe source.withUnsafeBufferPointer { values in
+    if let start = values.baseAddress, let thin = Scalar.routines.thin {
+      return unsafe thin.squares(start, values.count)
+    }
     var lanes = SIMD8<Double>(repeating: 0)
     let whole = values.count & ~7
     for i in stride(from: 0, to: whole, by: 8) {

@@ -43,6 +43,7 @@ public func fit<Source: BlockedMatrix>(
   let conditioned = Conditioned(down)
   let downGram = rowProducts(conditioned.rows, conditioned.rows)
   let inverse = try pseudoInverse(downGram)
+  let thin = ThinProduct(conditioned.rows)
   var up: [Source.Scalar] = []
   up.reserveCapacity(matrix.rows * rank)
   var (energy, captured) = (0.0, 0.0)
@@ -50,8 +51,11 @@ public func fit<Source: BlockedMatrix>(
   try matrix.forEachChunk { (first, rows, chunk) throws(SurgeryError) in
     if squaredNorm == nil { energy += try finiteSquares(of: chunk, at: first * width) }
     guard rank > 0 else { return }
-    images = conditioned.images(of: chunk, rows: rows, reusing: images)
-    let exact = convert(images.span, to: Double.self)
+    if images.count != rows * thin.stride {
+      images = [Source.Scalar](repeating: 0, count: rows * thin.stride)
+    }
+    thin.writeImages(of: chunk, rows: rows, to: &images, at: 0)
+    let exact = thin.unpadded(images, rows: rows).converted(to: Double.self).elements
     var solved = [Double](repeating: 0, count: rows * rank)
     multiply(
       exact.span, transposed: false, inverse.elements.span, transposed: false, m: rows, n: rank,
@@ -120,17 +124,6 @@ private struct Conditioned<Scalar: BLASScalar> {
     }
     self.scales = scales
     rows = Matrix(rows: down.rows, columns: width, elements: elements)
-  }
-
-  /// `chunk · rows'`.
-  func images(of chunk: Span<Scalar>, rows count: Int, reusing: [Scalar]) -> [Scalar] {
-    var images = reusing
-    let needed = count * rows.rows
-    if images.count != needed { images = [Scalar](repeating: 0, count: needed) }
-    multiply(
-      chunk, transposed: false, rows.elements.span, transposed: true, m: count, n: rows.rows,
-      inner: rows.columns, into: &images)
-    return images
   }
 
   /// Coefficients of the scaled rows turned into coefficients of the rows themselves.

@@ -16,28 +16,21 @@ struct GramPass<Scalar: BLASScalar> {
   init<Source: BlockedMatrix<Scalar>>(
     over matrix: inout Source, directions: Matrix<Scalar>, scale factor: Scalar
   ) throws(SurgeryError) {
-    let (count, width) = (directions.rows, matrix.columns)
-    var images = [Scalar](repeating: 0, count: matrix.rows * count)
-    var gram = [Scalar](repeating: 0, count: count * width)
+    let product = ThinProduct(directions)
+    var images = [Scalar](repeating: 0, count: matrix.rows * product.stride)
+    var gram = product.emptyGram()
     var scratch: [Scalar] = []
     try matrix.forEachChunk { (first, rows, chunk) throws(SurgeryError) in
-      func add(_ chunk: Span<Scalar>) {
-        multiply(
-          chunk, transposed: false, directions.elements.span, transposed: true, m: rows, n: count,
-          inner: width, into: &images, at: first * count)
-        let own = images.span.extracting(first * count..<(first + rows) * count)
-        multiply(
-          own, transposed: true, chunk, transposed: false, m: count, n: width, inner: rows,
-          beta: 1, into: &gram)
-      }
       if factor == 1 {
-        add(chunk)
+        product.writeImages(of: chunk, rows: rows, to: &images, at: first)
+        product.addGram(of: chunk, rows: rows, images: images, at: first, to: &gram)
       } else {
         scaled(chunk, by: factor, into: &scratch)
-        add(scratch.span)
+        product.writeImages(of: scratch.span, rows: rows, to: &images, at: first)
+        product.addGram(of: scratch.span, rows: rows, images: images, at: first, to: &gram)
       }
     }
-    self.images = Matrix(rows: matrix.rows, columns: count, elements: images)
-    self.gram = Matrix(rows: count, columns: width, elements: gram)
+    self.images = product.unpadded(images, rows: matrix.rows)
+    self.gram = product.gramRows(gram)
   }
 }

@@ -74,6 +74,21 @@ public final class OutputTransaction: Sendable {
     interruption.unregister(temporary)
   }
 
+  /// Fails where the destination would refuse an output, before any work is done for it.
+  ///
+  /// - Parameters:
+  ///   - path: Where the output goes; its folder must exist.
+  ///   - kind: File or folder.
+  ///   - replacing: Whether an existing output is replaced (`--force`).
+  ///   - inputs: The files that are read; an output on top of one is refused.
+  /// - Throws: `output.…` where the destination refuses.
+  public static func checkDestination(
+    _ path: String, kind: Kind, replacing: Bool, inputs: [InputFile]
+  ) throws(SurgeryError) {
+    _ = try OutputTransaction(
+      path: path, kind: kind, replacing: replacing, inputs: inputs, interruption: Interruption())
+  }
+
   private static func check(
     _ existing: FileSystem.Status, at path: String, kind: Kind, replacing: Bool,
     inputs: [InputFile]
