@@ -18,7 +18,8 @@ public struct Selection: Sendable, Codable, Hashable {
   /// - Returns: A matcher with the expressions compiled.
   /// - Throws: `usage.regex` where an expression does not parse.
   public func matcher() throws(SurgeryError) -> NameMatcher {
-    NameMatcher(include: try include.map(NamePattern.init), exclude: try exclude.map(NamePattern.init))
+    NameMatcher(
+      include: try include.map(NamePattern.init), exclude: try exclude.map(NamePattern.init))
   }
 }
 

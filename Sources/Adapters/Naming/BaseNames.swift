@@ -50,7 +50,8 @@ struct BaseNames: Sendable {
 
   /// Prefixes that model classes put before their backbone, and that checkpoints have or lack.
   private static let wrappers = [
-    "transformer.", "model.", "bert.", "roberta.", "distilbert.", "gpt_neox.", "deberta.", "electra.",
+    "transformer.", "model.", "bert.", "roberta.", "distilbert.", "gpt_neox.", "deberta.",
+    "electra.",
     "model.language_model.", "language_model.model.", "language_model.", "module.", "vit.",
     "base_model.", "encoder.", "backbone.",
   ]

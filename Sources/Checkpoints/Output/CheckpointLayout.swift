@@ -29,7 +29,8 @@ extension CheckpointPlan {
   /// - Returns: The plan, and for each tensor of `source` its place in it.
   /// - Throws: `output.format` where path and form contradict each other.
   public static func rewriting(
-    _ source: Checkpoint, as tensors: [TensorInfo?], to path: String, form: OutputForm = OutputForm(),
+    _ source: Checkpoint, as tensors: [TensorInfo?], to path: String,
+    form: OutputForm = OutputForm(),
     metadata: @escaping ([String: String]) -> [String: String] = { $0 }
   ) throws(SurgeryError) -> (plan: CheckpointPlan, places: [PlannedTensor?]) {
     precondition(tensors.count == source.tensors.count, "one planned tensor for each stored one")
@@ -47,7 +48,8 @@ extension CheckpointPlan {
     } else if kind == .folder, let limit = form.maximumShardSize {
       layout.split(limit: limit)
     } else {
-      layout.joinFiles(as: kind == .file ? Checkpoint.fileName(of: path) : "model.\(format.fileExtension)")
+      layout.joinFiles(
+        as: kind == .file ? Checkpoint.fileName(of: path) : "model.\(format.fileExtension)")
     }
     var extras: [Extra] = []
     if kind == .folder {
@@ -56,11 +58,15 @@ extension CheckpointPlan {
       }
       extras += layout.indices.map { Extra(relativePath: $0.path, content: .bytes($0.bytes)) }
     }
-    return (CheckpointPlan(path: path, kind: kind, files: layout.files, extras: extras), layout.places)
+    return (
+      CheckpointPlan(path: path, kind: kind, files: layout.files, extras: extras), layout.places
+    )
   }
 
   private static func defaultFormat(of source: Checkpoint) -> FileFormat {
-    guard let format = source.files.first?.file.format, format != .torch else { return .safetensors }
+    guard let format = source.files.first?.file.format, format != .torch else {
+      return .safetensors
+    }
     return format
   }
 }
@@ -111,9 +117,12 @@ private struct LayoutBuilder {
         position += 1
       }
     }
-    if case .sharded(let index) = source.layout { addIndex(index, files: files.indices, folder: "") }
+    if case .sharded(let index) = source.layout {
+      addIndex(index, files: files.indices, folder: "")
+    }
     for companion in source.companions where companion.relativePath.hasSuffix(".index.json") {
-      let folder = companion.relativePath.split(separator: "/").dropLast().joined(separator: "/") + "/"
+      let folder =
+        companion.relativePath.split(separator: "/").dropLast().joined(separator: "/") + "/"
       addIndex(
         companion.relativePath,
         files: files.indices.filter { files[$0].relativePath.hasPrefix(folder) }, folder: folder)
@@ -121,7 +130,9 @@ private struct LayoutBuilder {
   }
 
   private func componentPrefix(of relativePath: String) -> String {
-    guard source.layout == .pipeline, let slash = relativePath.firstIndex(of: "/") else { return "" }
+    guard source.layout == .pipeline, let slash = relativePath.firstIndex(of: "/") else {
+      return ""
+    }
     return String(relativePath[...slash])
   }
 
@@ -174,7 +185,8 @@ private struct LayoutBuilder {
     if !prefix.isEmpty, info.name.text.hasPrefix(prefix) {
       info.name = TensorName(String(info.name.text.dropFirst(prefix.count)))
     }
-    places[position] = PlannedTensor(file: files.count - 1, tensor: files[files.count - 1].tensors.count)
+    places[position] = PlannedTensor(
+      file: files.count - 1, tensor: files[files.count - 1].tensors.count)
     files[files.count - 1].tensors.append(info)
   }
 

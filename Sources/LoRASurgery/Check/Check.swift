@@ -48,7 +48,9 @@ public struct CheckRequest: Sendable, Codable {
     guard let first = statistics.firstNonFinite else { return nil }
     return CheckReport.Problem(
       tensor: tensor.name,
-      what: "\(statistics.nan) NaN and \(statistics.infinite) infinite values, the first at element \(first)")
+      what:
+        "\(statistics.nan) NaN and \(statistics.infinite) infinite values, the first at element \(first)"
+    )
   }
 }
 

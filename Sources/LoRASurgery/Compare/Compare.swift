@@ -128,7 +128,8 @@ private struct PairSums: Sendable {
     if squaredDifference.isNaN { squaredDifference = .infinity }
     comparison.maximumDifference = largest
     comparison.relativeError =
-      squaredSecond > 0 ? (squaredDifference / squaredSecond).squareRoot() : squaredDifference.squareRoot()
+      squaredSecond > 0
+      ? (squaredDifference / squaredSecond).squareRoot() : squaredDifference.squareRoot()
     let norms = (squaredFirst * squaredSecond).squareRoot()
     comparison.cosine = norms > 0 ? product / norms : nil
   }

@@ -20,10 +20,10 @@ struct Stopwatch {
   static var peakMemory: Int {
     var usage = rusage()
     #if canImport(Darwin)
-      guard getrusage(RUSAGE_SELF, &usage) == 0 else { return 0 }
+      guard unsafe getrusage(RUSAGE_SELF, &usage) == 0 else { return 0 }
       return Int(usage.ru_maxrss)
     #else
-      guard getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage) == 0 else { return 0 }
+      guard unsafe getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage) == 0 else { return 0 }
       // Linux counts in units of 1024 bytes.
       return Int(usage.ru_maxrss) * 1024
     #endif

@@ -47,7 +47,8 @@ extension ExtractRequest {
     if !dryRun {
       guard report.totals.changed > 0 else {
         throw SurgeryError(
-          .data, "extract.identical", "base and tuned hold the same values: there is nothing to extract",
+          .data, "extract.identical",
+          "base and tuned hold the same values: there is nothing to extract",
           file: self.tuned, hint: "check that --tuned is the fine-tuned model")
       }
       let writing = try adapter.plan(to: output, options: form.options(dtype: dtype))
@@ -68,11 +69,12 @@ extension ExtractRequest {
     var provenance = Adapter.Provenance(dialect: dialect ?? .peft, reason: "extracted")
     provenance.baseName = base.config?["_name_or_path"]?.text
     var adapter = Adapter(path: output, modules: [], provenance: provenance)
-    let orientation = StorageOrientation(of: base)
+    let architecture = Architecture(of: base)
     for tensor in extracted {
       switch tensor.content {
       case .factors(let factors, let form):
-        let isTransposed = form == .linear && orientation.isTransposed(tensor.report.tensor)
+        let isTransposed =
+          form == .linear && architecture.isTransposed(tensor.report.tensor) ?? false
         adapter.modules.append(
           ModuleUpdate(
             changing: tensor.report.tensor,
@@ -108,9 +110,11 @@ struct ExtractedTensor: Sendable {
   init(planned pair: ExtractPlan.Pair) {
     let shape = pair.tuned.info.shape
     switch pair.treatment {
-    case .lowRank: report = TensorReport(pair.tuned.name, .lowRank, shape: shape, reason: "if it differs")
+    case .lowRank:
+      report = TensorReport(pair.tuned.name, .lowRank, shape: shape, reason: "if it differs")
     case .full: report = TensorReport(pair.tuned.name, .full, shape: shape, reason: "if it differs")
-    case .skip(let reason): report = TensorReport(pair.tuned.name, .skipped, shape: shape, reason: reason)
+    case .skip(let reason):
+      report = TensorReport(pair.tuned.name, .skipped, shape: shape, reason: reason)
     }
   }
 }

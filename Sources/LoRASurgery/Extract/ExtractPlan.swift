@@ -92,7 +92,8 @@ struct ExtractPlan {
   static func isEmbedding(_ name: TensorName) -> Bool {
     let parts = name.text.split(separator: ".")
     guard parts.last == "weight", let module = parts.dropLast().last else { return false }
-    return module.contains("embed") && !module.hasSuffix("proj") || ["wte", "wpe", "shared"].contains(module)
+    return module.contains("embed") && !module.hasSuffix("proj")
+      || ["wte", "wpe", "shared"].contains(module)
       || module == "relative_attention_bias"
   }
 }

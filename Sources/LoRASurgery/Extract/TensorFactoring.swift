@@ -53,42 +53,33 @@ struct TensorFactoring: Sendable {
     guard found.squaredNorm > 0 else { return nil }
     let dtype = request.dtype ?? pair.tuned.info.dtype
     var rounding = Rounding<Scalar>(to: dtype)
-    var down = found.down
+    var down = found.balancedDown(rank: request.rank)
     try down.withElements { (span) throws(SurgeryError) in try rounding.round(&span) }
     let fitted = try fit(&matrix, down: down, squaredNorm: found.squaredNorm) {
       (up) throws(SurgeryError) in try rounding.round(&up)
     }
     if rounding.loss.overflowed > 0, !request.allowOverflow {
       throw SurgeryError(
-        .data, "dtype.overflow", "\(rounding.loss.overflowed) finite values of the factors do not fit \(dtype)",
+        .data, "dtype.overflow",
+        "\(rounding.loss.overflowed) finite values of the factors do not fit \(dtype)",
         hint: "--dtype bf16 or f32 holds them; --allow-overflow accepts the loss")
     }
     return FactoredDelta(
       left: try store(fitted.up, as: dtype), right: try store(down, as: dtype), rank: down.rows,
       squaredNorm: found.squaredNorm, squaredResidual: fitted.squaredResidual,
-      fellBack: found.fellBack)
+      fellBack: found.method == .exactAfterSearch)
   }
 
   private func subspace<Scalar: BLASScalar>(
     of matrix: inout DeltaMatrix<Scalar>
-  ) throws(SurgeryError) -> (down: Matrix<Scalar>, squaredNorm: Double, fellBack: Bool) {
+  ) throws(SurgeryError) -> LeadingSubspace<Scalar> {
     switch request.method {
     case .randomized:
       var options = SubspaceOptions()
       options.accuracy = request.accuracy
       options.seed ^= request.seed
-      let found = try leadingSubspace(of: &matrix, target: .rank(request.rank), options: options)
-      return (
-        found.balancedDown(rank: request.rank), found.squaredNorm,
-        found.method == .exactAfterSearch
-      )
-    case .exact:
-      let found = try exactDecomposition(of: &matrix)
-      let leading = LeadingSubspace<Scalar>(
-        right: found.right.prefix(request.rank),
-        singularValues: Array(found.singularValues.prefix(request.rank)),
-        squaredNorm: found.squaredNorm, missingEnergy: 0, passes: found.passes, method: .exact)
-      return (leading.balancedDown(rank: request.rank), found.squaredNorm, found.fellBack)
+      return try leadingSubspace(of: &matrix, target: .rank(request.rank), options: options)
+    case .exact: return try exactSubspace(of: &matrix, target: .rank(request.rank))
     }
   }
 
@@ -117,13 +108,18 @@ struct Rounding<Scalar: WorkingScalar> {
 
   mutating func round(_ values: inout MutableSpan<Scalar>) throws(SurgeryError) {
     guard let size = dtype.byteCount(ofElements: values.count) else {
-      throw SurgeryError(.usage, "dtype.factors", "factors cannot be stored in this dtype", found: dtype.name)
+      throw SurgeryError(
+        .usage, "dtype.factors", "factors cannot be stored in this dtype", found: dtype.name)
     }
-    if bytes.count < size { bytes = [UInt8](repeating: 0, count: size) }
-    var span = bytes.mutableSpan
+    // Taken out of self for the call: the counts are changed while the buffer is lent.
+    var scratch: [UInt8] = []
+    swap(&scratch, &bytes)
+    defer { swap(&scratch, &bytes) }
+    if scratch.count < size { scratch = [UInt8](repeating: 0, count: size) }
+    var span = scratch.mutableSpan
     var part = span._mutatingExtracting(0..<size)
     var target = unsafe part.mutableBytes
     loss += Scalar.narrow(values.span, to: dtype, into: &target)
-    unsafe Scalar.widen(bytes.span.extracting(0..<size).bytes, from: dtype, into: &values)
+    unsafe Scalar.widen(scratch.span.extracting(0..<size).bytes, from: dtype, into: &values)
   }
 }

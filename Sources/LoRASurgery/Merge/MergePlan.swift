@@ -88,7 +88,8 @@ private struct PlannedRewrite {
     if report.rank == 0 { report.rank = nil }
     self.source = source
     let isChanged = report.action != .copied
-    let dtype = tensor.info.dtype.isFloatingPoint ? request.dtype ?? tensor.info.dtype : tensor.info.dtype
+    let dtype =
+      tensor.info.dtype.isFloatingPoint ? request.dtype ?? tensor.info.dtype : tensor.info.dtype
     guard let info = TensorInfo(name: tensor.name, dtype: dtype, shape: source.info.shape) else {
       throw SurgeryError(.bug, "bug.tensor-size", "no size of \(source.info.shape) \(dtype)")
     }

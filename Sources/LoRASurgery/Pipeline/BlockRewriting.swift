@@ -26,14 +26,15 @@ struct BlockRewriting<Scalar: BLASScalar> {
 
   /// Rewrites `rows` of the stored matrix.
   func run(rows: Range<Int>) throws(SurgeryError) -> StepOutcome {
-    let whole = step.need == .whole || step.need == .wholeColumns
     let rowsPerBlock =
-      whole ? rows.count : max(1, min(rows.count, Self.blockElements / max(1, columns)))
+      step.worksByRows
+      ? max(1, min(rows.count, Self.blockElements / max(1, columns))) : rows.count
     var reader = try ElementReader<Scalar>(step.source, capacity: rowsPerBlock * columns)
     var values = [Scalar](repeating: 0, count: rowsPerBlock * columns)
     guard let bytesPerElement = step.dtype.bytesPerElement else {
       throw SurgeryError(
-        .unsupported, "tensor.dtype", "values cannot be stored in this dtype", found: step.dtype.name)
+        .unsupported, "tensor.dtype", "values cannot be stored in this dtype",
+        found: step.dtype.name)
     }
     var bytes = [UInt8](repeating: 0, count: rowsPerBlock * columns * bytesPerElement)
     var outcome = StepOutcome()
@@ -85,7 +86,8 @@ struct BlockRewriting<Scalar: BLASScalar> {
     for (loaded, planned) in updates {
       let part = outputs.clamped(to: planned.rows)
       guard !part.isEmpty else { continue }
-      let own = (part.lowerBound - planned.rows.lowerBound)..<(part.upperBound - planned.rows.lowerBound)
+      let own =
+        (part.lowerBound - planned.rows.lowerBound)..<(part.upperBound - planned.rows.lowerBound)
       if part == outputs {
         try apply(loaded, planned.weight, to: &block, rows: own, columns: inputs)
       } else {

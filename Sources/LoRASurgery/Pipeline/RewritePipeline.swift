@@ -42,7 +42,8 @@ struct RewritePipeline {
     let found = outcomes.withLock { $0 }
     for (step, outcome) in zip(steps, found) where outcome.loss.overflowed > 0 && !allowOverflow {
       throw SurgeryError(
-        .data, "dtype.overflow", "\(outcome.loss.overflowed) finite values do not fit \(step.dtype)",
+        .data, "dtype.overflow",
+        "\(outcome.loss.overflowed) finite values do not fit \(step.dtype)",
         file: step.source.source.file.path, tensor: step.source.name.text,
         hint: "--dtype bf16 or f32 holds them; --allow-overflow accepts the loss")
     }
@@ -57,7 +58,7 @@ struct RewritePipeline {
     guard info.byteCount > 0, total > 0 else { return [] }
     let whole =
       step.source.source.isSequential || writer.isSequential(file: step.place.file)
-      || step.need == .whole || step.need == .wholeColumns
+      || !step.worksByRows
     let count = whole ? 1 : max(1, min(total, info.byteCount / pieceBytes))
     return (0..<count).map { part in
       Piece(step: index, range: (total * part / count)..<(total * (part + 1) / count))

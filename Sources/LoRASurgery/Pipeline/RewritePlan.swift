@@ -42,6 +42,9 @@ struct TensorStep: Sendable {
     return isTransposed ? need.transposed : need
   }
 
+  /// Whether blocks of whole stored rows suffice; otherwise the tensor is taken whole.
+  var worksByRows: Bool { need <= .wholeRows }
+
   /// The precision in which the result, rounded once, is right: single precision has too few bits to round sums to itself.
   func needsDouble(_ precision: Precision) -> Bool {
     switch (precision, dtype) {

@@ -27,10 +27,13 @@ struct CheckCommand: ParsableCommand {
       report.files.flatMap { file in
         file.problems.map { problem in
           let tensor = problem.tensor.map { "tensor \"\(DisplayText.escaped($0.text))\": " } ?? ""
-          return "\(DisplayText.escaped(file.path)): \(tensor)\(DisplayText.escaped(problem.what, limit: 400))"
+          return
+            "\(DisplayText.escaped(file.path)): \(tensor)\(DisplayText.escaped(problem.what, limit: 400))"
         }
           + (file.problems.isEmpty
-            ? ["\(DisplayText.escaped(file.path)): \(Quantities.grouped(file.tensors)) tensors, no problems"]
+            ? [
+              "\(DisplayText.escaped(file.path)): \(Quantities.grouped(file.tensors)) tensors, no problems"
+            ]
             : [])
       }
     }

@@ -17,7 +17,8 @@ struct ConvertCommand: ParsableCommand {
   @Argument(help: "The checkpoint: a file or folder.")
   var input: String
 
-  @Option(name: .customLong("to"), help: "The format, where the output's extension does not say it.")
+  @Option(
+    name: .customLong("to"), help: "The format, where the output's extension does not say it.")
   var format: FileFormat?
 
   @Option(
@@ -27,7 +28,8 @@ struct ConvertCommand: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Rename tensors; $1 stands for the first group (repeatable).", valueName: "s/regex/template/"))
+      "Rename tensors; $1 stands for the first group (repeatable).", valueName: "s/regex/template/")
+  )
   var rename: [String] = []
 
   @Option(help: ArgumentHelp("Set a key of the metadata (repeatable).", valueName: "key=value"))
@@ -64,5 +66,3 @@ struct ConvertCommand: ParsableCommand {
     }
   }
 }
-
-extension FileFormat: ExpressibleByArgument {}

@@ -34,7 +34,8 @@ struct ExtractCommand: ParsableCommand {
   var precision = Precision.float32
 
   @Option(
-    help: "The energy that may be missing to the best factors, relative to what those leave behind.")
+    help: "The energy that may be missing to the best factors, relative to what those leave behind."
+  )
   var accuracy = 1e-4
 
   @Option(help: "The seed of the search; the same seed gives the same bytes.")

@@ -47,7 +47,10 @@ struct InspectCommand: ParsableCommand {
     var table = TextTable(
       [("tensor", .left), ("dtype", .left), ("shape", .left), ("size", .right)]
         + (stats
-          ? [("min", .right), ("max", .right), ("mean", .right), ("norm", .right), ("NaN", .right), ("inf", .right)] : []))
+          ? [
+            ("min", .right), ("max", .right), ("mean", .right), ("norm", .right), ("NaN", .right),
+            ("inf", .right),
+          ] : []))
     for tensor in file.tensors {
       var row = [
         tensor.name.text, tensor.dtype, tensor.shape.description, Quantities.bytes(tensor.bytes),

@@ -75,7 +75,9 @@ struct UnmergeCommand: ParsableCommand {
   @Argument(help: "The merged model: a file or folder.")
   var merged: String
 
-  @Argument(help: ArgumentHelp("Adapters with the weights they were merged with.", valueName: "adapter[:weight]"))
+  @Argument(
+    help: ArgumentHelp(
+      "Adapters with the weights they were merged with.", valueName: "adapter[:weight]"))
   var adapters: [WeightedAdapter]
 
   @OptionGroup var options: MergeOptions

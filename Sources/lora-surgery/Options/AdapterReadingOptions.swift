@@ -100,5 +100,3 @@ struct AdapterReadingOptions: ParsableArguments {
     return (String(text[..<equals]), String(text[text.index(after: equals)...]))
   }
 }
-
-extension RankScale: ExpressibleByArgument {}

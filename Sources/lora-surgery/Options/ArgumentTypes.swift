@@ -1,7 +1,8 @@
-import Adapters
-import ArgumentParser
-import LoRASurgery
-import Tensors
+public import Adapters
+public import ArgumentParser
+public import Checkpoints
+public import LoRASurgery
+public import Tensors
 
 extension DType: ExpressibleByArgument {
   /// Accepts safetensors' names in any case, and the short names of the float8 types.
@@ -22,6 +23,8 @@ extension DType: ExpressibleByArgument {
 }
 
 extension Dialect: ExpressibleByArgument {}
+extension RankScale: ExpressibleByArgument {}
+extension FileFormat: ExpressibleByArgument {}
 extension Precision: ExpressibleByArgument {}
 extension ExtractRequest.Embeddings: ExpressibleByArgument {}
 extension ExtractRequest.Others: ExpressibleByArgument {}

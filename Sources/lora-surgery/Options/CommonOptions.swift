@@ -72,7 +72,9 @@ struct CommonOptions: ParsableArguments {
     _ report: some Encodable & Sendable, warnings: [String], _ render: () -> [String]
   ) throws(SurgeryError) {
     if !quiet {
-      for warning in warnings { Console.note("warning: \(DisplayText.escaped(warning, limit: 400))") }
+      for warning in warnings {
+        Console.note("warning: \(DisplayText.escaped(warning, limit: 400))")
+      }
     }
     if json {
       try Console.print(try ReportJSON.text(report))

@@ -17,7 +17,8 @@ enum Console {
     if let code = write(text + "\n", to: STDOUT_FILENO) {
       if code == EPIPE { exit(0) }
       throw SurgeryError(
-        .io, "io.stdout", "writing to standard output failed: \(unsafe String(cString: strerror(code)))")
+        .io, "io.stdout",
+        "writing to standard output failed: \(unsafe String(cString: strerror(code)))")
     }
   }
 

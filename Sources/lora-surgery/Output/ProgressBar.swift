@@ -22,7 +22,8 @@ final class ProgressBar: Sendable {
         let elapsed = Self.seconds(ContinuousClock.now - start)
         guard elapsed > 1, !stopped.load(ordering: .relaxed) else { continue }
         if isTerminal {
-          Console.noteRaw("\r\u{1B}[2K" + Self.line(progress.snapshot, elapsed, width: Console.width))
+          Console.noteRaw(
+            "\r\u{1B}[2K" + Self.line(progress.snapshot, elapsed, width: Console.width))
           drawn.store(true, ordering: .relaxed)
         } else if ContinuousClock.now - shown >= .seconds(10) {
           shown = ContinuousClock.now

@@ -5,7 +5,8 @@ enum Quantities {
     var value = Double(count)
     for unit in ["B", "kB", "MB", "GB", "TB"] {
       if value < 999.5 || unit == "TB" {
-        return unit == "B" ? "\(count) B" : "\(decimals(value, value < 9.95 ? 2 : value < 99.5 ? 1 : 0)) \(unit)"
+        return unit == "B"
+          ? "\(count) B" : "\(decimals(value, value < 9.95 ? 2 : value < 99.5 ? 1 : 0)) \(unit)"
       }
       value /= 1000
     }

@@ -52,8 +52,10 @@ struct ReportText {
     }
     lines.append(
       "read \(Quantities.bytes(totals.bytesRead)), wrote \(Quantities.bytes(totals.bytesWritten)) in "
-        + "\(Quantities.duration(totals.seconds)), at most \(Quantities.bytes(totals.peakMemory)) of memory")
-    lines.append(report.output.map { "-> \(DisplayText.escaped($0))" } ?? "dry run: nothing was written")
+        + "\(Quantities.duration(totals.seconds)), at most \(Quantities.bytes(totals.peakMemory)) of memory"
+    )
+    lines.append(
+      report.output.map { "-> \(DisplayText.escaped($0))" } ?? "dry run: nothing was written")
     return lines
   }
 }
