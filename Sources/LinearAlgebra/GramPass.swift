@@ -17,7 +17,7 @@ struct GramPass<Scalar: BLASScalar> {
     over matrix: inout Source, directions: Matrix<Scalar>, scale factor: Scalar
   ) throws(SurgeryError) {
     let product = ThinProduct(directions)
-    var images = [Scalar](repeating: 0, count: matrix.rows * product.stride)
+    var images = zeros(matrix.rows * product.stride, of: Scalar.self)
     var gram = product.emptyGram()
     var scratch: [Scalar] = []
     try matrix.forEachChunk { (first, rows, chunk) throws(SurgeryError) in
