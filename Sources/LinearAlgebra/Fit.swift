@@ -24,7 +24,7 @@ public struct Fit<Scalar: BLASScalar>: Sendable {
 /// rows is rounded as soon as it is solved, so the same reading gives the residual of the rounded pair. That residual is
 /// `|D|² - 2 <up, D down'> + <up' up, down down'>`, in float64 but for the products with D. Where it comes out
 /// below a hundredth of the norm or so, cancellation may have eaten it, and one more reading sums `|D - up · down|²` itself; its
-/// floor is the rounding of the elements, about 1e-7 of the norm in float32 and 1e-15 in float64.
+/// floor is the rounding of the factors, about 1e-6 of the norm in float32 and 1e-14 in float64.
 ///
 /// - Parameters:
 ///   - matrix: The matrix D, of finite elements.

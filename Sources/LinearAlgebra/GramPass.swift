@@ -12,7 +12,8 @@ struct GramPass<Scalar: BLASScalar> {
   /// - Parameters:
   ///   - matrix: The matrix D.
   ///   - directions: P, one direction a row.
-  ///   - scale: A power of two that D is multiplied with, so that products neither overflow nor vanish.
+  ///   - factor: A power of two that D is multiplied with, so that products neither overflow nor vanish.
+  /// - Throws: What reading throws.
   init<Source: BlockedMatrix<Scalar>>(
     over matrix: inout Source, directions: Matrix<Scalar>, scale factor: Scalar
   ) throws(SurgeryError) {

@@ -64,6 +64,7 @@ func singularTriplets<Scalar: BLASScalar>(_ matrix: Matrix<Scalar>) throws(Surge
 ///
 /// - Parameter matrix: At most as many rows as columns.
 /// - Returns: `basis`, of the same shape, and the square `factor` with `matrix = factor · basis`, lower triangular.
+/// - Throws: `la.memory` where LAPACK gets no workspace.
 func orthonormalRows<Scalar: BLASScalar>(_ matrix: Matrix<Scalar>) throws(SurgeryError)
   -> (basis: Matrix<Scalar>, factor: Matrix<Scalar>)
 {

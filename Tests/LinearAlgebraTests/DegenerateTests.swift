@@ -37,7 +37,7 @@ import Testing
     #expect(found.rank == 1)
     #expect(abs(found.singularValues[0] - 0.25 * (150.0 * 200).squareRoot()) < 1e-4)
     let fitted = try fit(&matrix, down: found.balancedDown(rank: 3))
-    #expect(fitted.relativeResidual < 1e-6)
+    #expect(fitted.relativeResidual < 5e-6)
     #expect((0..<150).allSatisfy { fitted.up[$0, 1] == 0 && fitted.up[$0, 2] == 0 })
   }
 
