@@ -129,7 +129,7 @@ struct Forecast<Scalar: BLASScalar> {
 }
 
 /// The free step recovers most of a gain: all but less than one part of this many.
-private let leftToTheStep = 10.0
+private let leftToTheStep = 20.0
 
 /// A bound has not been further from the truth by more than this factor than the one before it.
 private let safety = 4.0
