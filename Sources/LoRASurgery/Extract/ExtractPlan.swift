@@ -45,6 +45,20 @@ struct ExtractPlan {
     for tensor in base.tensors where tuned[tensor.name] == nil {
       try addUnpaired(tensor, of: base, missingIn: tuned, allowed: request.allowMissing)
     }
+    try checkRank(request)
+  }
+
+  /// A rank that no matrix of the model reaches is a slip, not a wish to keep everything in full.
+  private func checkRank(_ request: ExtractRequest) throws(SurgeryError) {
+    let sizes = pairs.filter { $0.treatment == .full }.map { pair in
+      min(pair.tuned.info.shape.rows, pair.tuned.info.shape.columns)
+    }
+    let hasFactors = pairs.contains { if case .lowRank = $0.treatment { true } else { false } }
+    if !hasFactors, let largest = sizes.max(), largest > 1 {
+      throw SurgeryError(
+        .usage, "extract.rank", "the rank is not smaller than any matrix of the model",
+        file: request.tuned, expected: "at most \(largest - 1)", found: "\(request.rank)")
+    }
   }
 
   private mutating func addUnpaired(
@@ -76,6 +90,9 @@ struct ExtractPlan {
     }
     guard shape.rank >= 2, shape.rows > 1, shape.columns > 1 else {
       return request.others == .skip ? .skip(reason: "not a matrix") : .full
+    }
+    guard request.rank < min(shape.rows, shape.columns) else {
+      return request.others == .skip ? .skip(reason: "no larger than the rank") : .full
     }
     if shape.rank > 2 {
       return .lowRank(.convolution(kernel: Array(shape.dimensions.dropFirst(2))))

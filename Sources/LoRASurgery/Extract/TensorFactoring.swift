@@ -39,16 +39,8 @@ struct TensorFactoring: Sendable {
   private func factor<Scalar: BLASScalar>(
     _ pair: ExtractPlan.Pair, as _: Scalar.Type
   ) throws(SurgeryError) -> FactoredDelta? {
-    let delta = try DeltaMatrix<Scalar>(
+    var matrix = try DeltaMatrix<Scalar>(
       base: pair.base, tuned: pair.tuned, interruption: interruption)
-    var matrix = delta
-    let shape = pair.tuned.info.shape
-    guard request.rank <= min(shape.rows, shape.columns) else {
-      throw SurgeryError(
-        .usage, "extract.rank", "the rank is larger than the matrix",
-        expected: "at most \(min(shape.rows, shape.columns)) for shape \(shape)",
-        found: "\(request.rank)", hint: "--max-rank or a smaller --rank")
-    }
     let found = try subspace(of: &matrix)
     guard found.squaredNorm > 0 else { return nil }
     let dtype = request.dtype ?? pair.tuned.info.dtype
