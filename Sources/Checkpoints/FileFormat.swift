@@ -43,7 +43,8 @@ public enum FileFormat: String, Sendable, CaseIterable, Codable {
       return .compact
     }
     // The header length may imitate any magic, so the brace decides before the two-byte magics do.
-    if head.count > 8, head[8] == UInt8(ascii: "{") { return .safetensors }
+    let isSpace: (UInt8) -> Bool = { [0x20, 0x09, 0x0A, 0x0D].contains($0) }
+    if head.dropFirst(8).first(where: { !isSpace($0) }) == UInt8(ascii: "{") { return .safetensors }
     if head.starts(with: Array("PK".utf8)) { return Self.byExtension(file.path, or: .npz) }
     if head[0] == 0x80 { return .torch }
     if head.starts(with: [0x1F, 0x8B]) || head.starts(with: Array("BZh".utf8))

@@ -17,6 +17,7 @@ protocol TensorFileWriter: Sendable {
   ///   - bytes: Elements in row-major order, little-endian.
   ///   - tensor: Position of the tensor in the plan of this file.
   ///   - offset: Position of `bytes` in the tensor.
+  /// - Throws: `io.write` or `output.no-space`.
   func write(_ bytes: RawSpan, tensor: Int, at offset: Int) throws(SurgeryError)
 
   /// Writes what can only be written when all data is there (directories, checksums).
