@@ -23,10 +23,27 @@ public enum FileFormat: String, Sendable, CaseIterable, Codable {
 
   /// Recognises a container by its first bytes, never by its name.
   ///
+  /// A name that promises another format is refused, since something went wrong before. The extensions of PyTorch promise
+  /// little: `.bin` is everybody's.
+  ///
   /// - Parameter file: The opened file.
   /// - Returns: The format of what the file holds.
-  /// - Throws: `file.empty`, or `file.unknown` with what the file seems to be (a git-lfs pointer, an HTML page, …).
+  /// - Throws: `file.empty`, `file.misnamed`, or `file.unknown` with what the file seems to be (a git-lfs pointer, an HTML
+  ///   page, …).
   static func detect(_ file: InputFile) throws(SurgeryError) -> FileFormat {
+    let format = try byContent(file)
+    if format == .gguf || format == .safetensors, let named = FileFormat(extensionOf: file.path),
+      named != format, named != .torch
+    {
+      throw SurgeryError(
+        .data, "file.misnamed", "the name is that of another format, whose magic is not here",
+        file: file.path, expected: named.rawValue, found: format.rawValue,
+        hint: "rename it to .\(format.rawValue)")
+    }
+    return format
+  }
+
+  private static func byContent(_ file: InputFile) throws(SurgeryError) -> FileFormat {
     let head = try file.bytes(at: 0, count: Int(min(file.size, 512)))
     if head.isEmpty {
       throw SurgeryError(
