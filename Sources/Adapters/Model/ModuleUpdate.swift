@@ -27,6 +27,8 @@ public struct TargetReference: Sendable, Hashable {
   public var spelling: Spelling
   /// The part of a pipeline, where the key says so.
   public var component: Component?
+  /// Other tensors of the module that are meant where the update does not fit the first.
+  public var alternatives: [String] = []
 
   /// Names a tensor.
   public init(
@@ -55,6 +57,8 @@ public struct ModuleUpdate: Sendable {
   public var scale: Double?
   /// The alpha that the scale was made from, where there was one.
   public var alpha: Double?
+  /// Whether a base without the tensor is none the worse, as for the bias that goes along with a weight.
+  public var isOptional = false
 
   /// Creates the change of one tensor.
   public init(

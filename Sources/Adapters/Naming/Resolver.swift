@@ -54,15 +54,20 @@ struct Resolver {
 
   mutating func add(_ module: ModuleUpdate) throws(SurgeryError) {
     let key = module.update.factors.first?.tensor.name.text ?? module.name
-    guard let place = try find(module.target, key: key), let stored = base[place.name] else {
-      return
-    }
-    do throws(SurgeryError) {
-      try add(module, at: place, stored)
-    } catch {
-      var error = error.inFile(adapter.path)
-      error.tensor = error.tensor ?? key
-      throw error
+    if module.isOptional, try names.place(of: options.renamed(module.target)) == nil { return }
+    var parameters = [module.target.parameter] + module.target.alternatives
+    while !parameters.isEmpty {
+      var target = module.target
+      target.parameter = parameters.removeFirst()
+      guard let place = try find(target, key: key), let stored = base[place.name] else { return }
+      do throws(SurgeryError) {
+        return try add(module, at: place, stored)
+      } catch {
+        if error.id == "adapter.shape", !parameters.isEmpty { continue }
+        var error = error.inFile(adapter.path)
+        error.tensor = error.tensor ?? key
+        throw error
+      }
     }
   }
 

@@ -75,6 +75,13 @@ public struct LowRank: Update {
   public func loaded<Scalar: BLASScalar>(
     scale: Double, as scalar: Scalar.Type
   ) throws(SurgeryError) -> any LoadedUpdate<Scalar> {
+    try loadedFactors(scale: scale, as: Scalar.self)
+  }
+
+  /// The factors in memory, under their own type.
+  func loadedFactors<Scalar: BLASScalar>(
+    scale: Double, as scalar: Scalar.Type
+  ) throws(SurgeryError) -> LoadedLowRank<Scalar> {
     var inner = try down.matrix(of: Scalar.self)
     if let core { inner = foldedCore(try core.matrix(of: Scalar.self), into: inner) }
     return LoadedLowRank(up: try up.matrix(of: Scalar.self), down: inner, scale: scale)

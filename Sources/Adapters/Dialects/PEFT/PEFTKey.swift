@@ -12,6 +12,8 @@ struct PEFTKey: Sendable, Hashable {
     case part(String)
     /// A tensor stored in full, by its name in the model.
     case full
+    /// The trained copy of a module that is saved whole; it wins over one under the model's own name.
+    case saved
     /// A copy of the base that must not be used.
     case original
   }
@@ -56,11 +58,13 @@ extension PEFTKey {
     if let index = components.lastIndex(where: { Self.parts.contains($0) }) {
       try self.init(components, at: index, key: key, file: file)
     } else if let index = components.firstIndex(of: "modules_to_save"),
-      index + 2 < components.count
+      index + 1 < components.count
     {
+      // The adapter's name may have been taken out already, which a single parameter shows.
+      let rest = components[(index + (index + 2 < components.count ? 2 : 1))...]
       self.init(
-        module: (components[..<index] + components[(index + 2)...]).joined(separator: "."),
-        role: .full, adapterName: components[index + 1])
+        module: (components[..<index] + rest).joined(separator: "."), role: .saved,
+        adapterName: index + 2 < components.count ? components[index + 1] : nil)
     } else if let index = components.firstIndex(of: "original_module") {
       self.init(module: components[..<index].joined(separator: "."), role: .original)
     } else if components.contains(where: { part in Self.families.contains { part.hasPrefix($0) } })

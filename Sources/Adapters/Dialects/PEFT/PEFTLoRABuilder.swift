@@ -40,12 +40,28 @@ struct PEFTLoRABuilder {
       adapter.provenance.warnings.append(
         "adapter_config.json has no lora_alpha; PEFT's default of 8 is used")
     }
+    if config != nil, !usesDoRA,
+      modules.modules.contains(where: { $0.parts["lora_magnitude_vector"] != nil })
+    {
+      adapter.provenance.warnings.append(
+        "the file has magnitudes although the configuration has no use_dora; taken as DoRA")
+    }
     for module in modules.modules {
       for made in try updates(of: module) { adapter.modules.append(made) }
     }
   }
 
   private func updates(of module: PEFTModules.Module) throws(SurgeryError) -> [ModuleUpdate] {
+    if let tokens = module.parts["trainable_tokens_delta"], module.parts.count == 1, let config {
+      return [try PEFTTokens(config).update(of: module.path, tokens)]
+    }
+    if let experts = try PEFTExperts(config, rank: rank)?.updates(of: module, scale: { path in
+      self.options.scale(
+        path, rank: self.ranks?[path]?.value ?? self.rank ?? 1,
+        alpha: self.alphas?[path]?.value ?? self.alpha, rule: self.rule)
+    }) {
+      return experts
+    }
     var parts = module.parts
     let embedding = parts["lora_embedding_A"] != nil || parts["lora_embedding_B"] != nil
     let (downName, upName) =
@@ -55,15 +71,20 @@ struct PEFTLoRABuilder {
     else { throw incomplete(module, downName, upName) }
     let update = try lowRank(module.path, down: down, up: up, embedding: embedding)
     let (scale, usedAlpha) = try scale(of: module.path, rank: update.up.columns)
+    let magnitude = parts.removeValue(forKey: "lora_magnitude_vector")
+    if usesDoRA, magnitude == nil {
+      throw SurgeryError.adapter(
+        "incomplete", "adapter_config.json has use_dora, but a module lacks its magnitudes",
+        file: file, key: down.name.text, expected: "\(module.path).lora_magnitude_vector",
+        found: "none")
+    }
     var made = [
       ModuleUpdate(
-        name: module.path, target: TargetReference(module: module.path), update: update,
-        scale: scale, alpha: usedAlpha)
+        name: module.path, target: TargetReference(module: module.path),
+        update: try magnitude.map { (tensor) throws(SurgeryError) in
+          try decomposed(update, tensor, embedding: embedding)
+        } ?? update, scale: scale, alpha: usedAlpha)
     ]
-    if parts.removeValue(forKey: "lora_magnitude_vector") != nil || usesDoRA {
-      throw SurgeryError.unsupportedAdapter(
-        "DoRA is not read yet", file: file, key: down.name.text, found: "lora_magnitude_vector")
-    }
     if let bias = parts.removeValue(forKey: "lora_B.bias") {
       made.append(
         ModuleUpdate(
@@ -103,6 +124,18 @@ struct PEFTLoRABuilder {
     return try LowRank(
       up: Factor(up), down: Factor(down),
       form: kernel.isEmpty ? .linear : .convolution(kernel: kernel))
+  }
+
+  /// Magnitudes go with outputs, but with the columns of an embedding, whose rows are the vocabulary
+  /// (peft:src/peft/tuners/lora/dora.py, `DoraEmbeddingLayer`).
+  private func decomposed(
+    _ update: LowRank, _ magnitude: StoredTensor, embedding: Bool
+  ) throws(SurgeryError) -> any Update {
+    let factor = Factor(magnitude).reshaped(
+      rows: magnitude.info.shape.elementCount, columns: 1)
+    return try Decomposed(
+      update, magnitude: factor, axis: embedding ? .inputs(kernelSize: 1) : .outputs,
+      convention: .peft)
   }
 
   /// The scale of a module, after its rank was compared with what the configuration says.

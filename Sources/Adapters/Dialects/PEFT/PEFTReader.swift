@@ -51,8 +51,12 @@ enum PEFTReader: DialectReader {
         config: config, file: files.file.file.path, options: moduleOptions)
       try builder.build(modules, into: &adapter)
     case let type:
-      throw SurgeryError.unsupportedAdapter(
-        "adapters of this peft_type are not read", file: config?.path, found: "peft_type \(type)")
+      guard let config, let method = PEFTMethods.method(type) else {
+        throw PEFTMethods.refusal(type, file: config?.path)
+      }
+      try PEFTMethodBuilder(
+        config: config, method: method, file: files.file.file.path, options: moduleOptions
+      ).build(modules, into: &adapter)
     }
     try PEFTReplacements(config).add(modules, to: &adapter)
     return adapter
@@ -78,7 +82,7 @@ struct PEFTModules: Sendable {
     file = files.file.file.path
     var positions: [String: Int] = [:]
     var names: Set<String> = []
-    var fullNames: Set<String> = []
+    var fullNames: [String: (index: Int, isSaved: Bool)] = [:]
     for tensor in files.tensors {
       let key = try PEFTKey(tensor.name.text, file: file)
       if let name = key.adapterName, names.insert(name).inserted, names.count > 1 {
@@ -89,9 +93,15 @@ struct PEFTModules: Sendable {
       }
       switch key.role {
       case .original: continue
-      case .full:
-        guard fullNames.insert(key.module).inserted else { throw twice(tensor, key.module) }
-        full.append((key.module, tensor))
+      case .full, .saved:
+        let isSaved = key.role == .saved
+        if let known = fullNames[key.module] {
+          guard known.isSaved != isSaved else { throw twice(tensor, key.module) }
+          if isSaved { full[known.index].tensor = tensor }
+        } else {
+          full.append((key.module, tensor))
+        }
+        fullNames[key.module] = (fullNames[key.module]?.index ?? full.count - 1, isSaved)
       case .part(let part):
         let index = positions[key.module] ?? modules.count
         if index == modules.count {
