@@ -10,6 +10,8 @@ public struct TensorFile: Sendable {
   public var tensors: [StoredTensor]
   /// The metadata of the container as strings.
   public var metadata: [String: String]
+  /// The types of the metadata's values, where the container is GGUF.
+  public var ggufMetadata = GGUFMetadata()
   /// What was read though it is unusual.
   public var warnings: [String]
 
@@ -34,7 +36,8 @@ public struct TensorFile: Sendable {
     let format = try FileFormat.detect(file)
     switch format {
     case .safetensors: self = try .safetensors(file)
-    case .npy, .npz, .torch, .gguf, .compact:
+    case .gguf: self = try .gguf(file)
+    case .npy, .npz, .torch, .compact:
       throw SurgeryError(
         .unsupported, "file.format", "files of this format are not read", file: path,
         found: format.rawValue)

@@ -1,10 +1,11 @@
 internal import COpenBLAS
 internal import CTensorKernels
+public import Tensors
 
 /// An element type that BLAS and LAPACK compute with: `Float` or `Double`.
 ///
 /// No other type can conform, because only this module can make a ``BLASRoutines``.
-public protocol BLASScalar: BinaryFloatingPoint, BitwiseCopyable, Sendable {
+public protocol BLASScalar: WorkingScalar {
   /// The routines for this type.
   static var routines: BLASRoutines<Self> { get }
 }

@@ -44,6 +44,7 @@ extension BlockedMatrix {
   /// Reads the whole matrix in blocks that fit the second-level cache.
   ///
   /// - Parameter body: Receives the first row's number, the number of rows, and the rows.
+  /// - Throws: What reading or `body` throws.
   mutating func forEachChunk(
     _ body: (_ firstRow: Int, _ count: Int, _ chunk: Span<Scalar>) throws(SurgeryError) -> Void
   ) throws(SurgeryError) {

@@ -156,3 +156,24 @@ func innerProduct(_ a: Span<Double>, _ b: Span<Double>) -> Double {
   for i in a.indices { sum += a[i] * b[i] }
   return sum
 }
+
+/// An array of zeros.
+@specialized(where Scalar == Float)
+@specialized(where Scalar == Double)
+func zeros<Scalar: BLASScalar>(_ count: Int, of: Scalar.Type) -> [Scalar] {
+  [Scalar](repeating: 0, count: count)
+}
+
+/// Two runs of elements, one after the other.
+@specialized(where Scalar == Float)
+@specialized(where Scalar == Double)
+func joined<Scalar: BLASScalar>(_ first: [Scalar], _ second: [Scalar]) -> [Scalar] {
+  first + second
+}
+
+/// A part of an array.
+@specialized(where Scalar == Float)
+@specialized(where Scalar == Double)
+func slice<Scalar: BLASScalar>(_ elements: [Scalar], _ range: Range<Int>) -> [Scalar] {
+  Array(elements[range])
+}

@@ -136,8 +136,15 @@ private func significantCount<Scalar: BLASScalar>(_ values: [Double], _: Scalar.
   return values.prefix { $0 > floor }.count
 }
 
-/// The leading subspace through an exact decomposition.
-func exactSubspace<Source: BlockedMatrix>(
+/// Finds the leading right singular vectors through an exact decomposition.
+///
+/// - Parameters:
+///   - matrix: The matrix, of at least one element.
+///   - target: The rank, or the residual to stay within.
+/// - Returns: The subspace; of rank 0 for a matrix of zeros.
+/// - Throws: As ``exactDecomposition(of:rank:route:)``.
+/// - Complexity: As ``exactDecomposition(of:rank:route:)``.
+public func exactSubspace<Source: BlockedMatrix>(
   of matrix: inout Source, target: SubspaceTarget
 ) throws(SurgeryError) -> LeadingSubspace<Source.Scalar> {
   let shorter = min(matrix.rows, matrix.columns)

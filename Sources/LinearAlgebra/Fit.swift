@@ -23,8 +23,8 @@ public struct Fit<Scalar: BLASScalar>: Sendable {
 /// `up = D down' (down down')⁻¹` is the least-squares solution, so it absorbs what rounding `down` lost. Each block of
 /// rows is rounded as soon as it is solved, so the same reading gives the residual of the rounded pair. That residual is
 /// `|D|² - 2 <up, D down'> + <up' up, down down'>`, in float64 but for the products with D. Where it comes out
-/// below a thousandth of the norm, cancellation has eaten it, and one more reading sums `|D - up · down|²` itself; its
-/// floor is the rounding of the elements, about 1e-7 of the norm in float32 and 1e-15 in float64.
+/// below a hundredth of the norm or so, cancellation may have eaten it, and one more reading sums `|D - up · down|²` itself; its
+/// floor is the rounding of the factors, about 1e-6 of the norm in float32 and 1e-14 in float64.
 ///
 /// - Parameters:
 ///   - matrix: The matrix D, of finite elements.
@@ -52,7 +52,7 @@ public func fit<Source: BlockedMatrix>(
     if squaredNorm == nil { energy += try finiteSquares(of: chunk, at: first * width) }
     guard rank > 0 else { return }
     if images.count != rows * thin.stride {
-      images = [Source.Scalar](repeating: 0, count: rows * thin.stride)
+      images = zeros(rows * thin.stride, of: Source.Scalar.self)
     }
     thin.writeImages(of: chunk, rows: rows, to: &images, at: 0)
     let exact = thin.unpadded(images, rows: rows).converted(to: Double.self).elements
@@ -69,7 +69,9 @@ public func fit<Source: BlockedMatrix>(
   let total = squaredNorm ?? energy
   let factor = Matrix(rows: matrix.rows, columns: rank, elements: up)
   var residual = total - captured
-  if residual < 1e-6 * total, rank > 0 {
+  // Sums of products of one sign round in one direction: their error grows with their length.
+  let cancellation = max(1e-4, Double(Source.Scalar.ulpOfOne) * Double(width))
+  if residual < cancellation * total, rank > 0 {
     residual = try squaredResidual(of: &matrix, up: factor, down: down)
   }
   return Fit(up: factor, squaredNorm: total, squaredResidual: max(0, residual))

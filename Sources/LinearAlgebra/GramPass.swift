@@ -12,12 +12,13 @@ struct GramPass<Scalar: BLASScalar> {
   /// - Parameters:
   ///   - matrix: The matrix D.
   ///   - directions: P, one direction a row.
-  ///   - scale: A power of two that D is multiplied with, so that products neither overflow nor vanish.
+  ///   - factor: A power of two that D is multiplied with, so that products neither overflow nor vanish.
+  /// - Throws: What reading throws.
   init<Source: BlockedMatrix<Scalar>>(
     over matrix: inout Source, directions: Matrix<Scalar>, scale factor: Scalar
   ) throws(SurgeryError) {
     let product = ThinProduct(directions)
-    var images = [Scalar](repeating: 0, count: matrix.rows * product.stride)
+    var images = zeros(matrix.rows * product.stride, of: Scalar.self)
     var gram = product.emptyGram()
     var scratch: [Scalar] = []
     try matrix.forEachChunk { (first, rows, chunk) throws(SurgeryError) in

@@ -45,9 +45,9 @@ func singularTriplets<Scalar: BLASScalar>(_ matrix: Matrix<Scalar>) throws(Surge
 {
   let (rows, columns) = (matrix.rows, matrix.columns)
   let count = min(rows, columns)
-  var left = [Scalar](repeating: 0, count: rows * count)
-  var right = [Scalar](repeating: 0, count: count * columns)
-  var values = [Scalar](repeating: 0, count: count)
+  var left = zeros(rows * count, of: Scalar.self)
+  var right = zeros(count * columns, of: Scalar.self)
+  var values = zeros(count, of: Scalar.self)
   if count > 0 {
     var scratch = matrix.elements
     // LAPACK sees the transpose: its left vectors are our right ones.
@@ -64,13 +64,14 @@ func singularTriplets<Scalar: BLASScalar>(_ matrix: Matrix<Scalar>) throws(Surge
 ///
 /// - Parameter matrix: At most as many rows as columns.
 /// - Returns: `basis`, of the same shape, and the square `factor` with `matrix = factor · basis`, lower triangular.
+/// - Throws: `la.memory` where LAPACK gets no workspace.
 func orthonormalRows<Scalar: BLASScalar>(_ matrix: Matrix<Scalar>) throws(SurgeryError)
   -> (basis: Matrix<Scalar>, factor: Matrix<Scalar>)
 {
   let (count, width) = (matrix.rows, matrix.columns)
   precondition(count <= width, "\(count) rows of width \(width) cannot be orthonormal")
   var basis = matrix.elements
-  var factor = [Scalar](repeating: 0, count: count * count)
+  var factor = zeros(count * count, of: Scalar.self)
   if count > 0 {
     try check(unsafe Scalar.routines.orthonormalise(width, count, &basis, &factor), "geqrf")
   }

@@ -66,7 +66,9 @@ public struct LeadingSubspace<Scalar: BLASScalar>: Sendable {
 /// A block Krylov method with Rayleigh-Ritz projection (Golub & Underwood 1977; Musco & Musco 2015,
 /// arXiv:1504.05477), started from a random sketch (Halko, Martinsson & Tropp 2011, doi:10.1137/090771806). One
 /// reading applies `D` and its transpose to all new directions. It stops when the residuals of the Ritz vectors show
-/// that the captured energy cannot grow by more than the accuracy asked for. Deterministic for given matrix, target and
+/// that the captured energy cannot grow by more than the accuracy asked for. In float32 the rounding of the products
+/// limits that to about 1e-8 of the squared norm: directions below 1e-4 of the largest singular value may stay hidden,
+/// which matters for nearly exact low rank alone; use float64 there. Deterministic for given matrix, target and
 /// options; runs on the calling thread alone.
 ///
 /// - Parameters:

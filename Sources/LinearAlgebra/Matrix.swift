@@ -22,7 +22,7 @@ public struct Matrix<Scalar: BLASScalar>: Sendable, Equatable {
   /// A matrix of zeros.
   public init(rows: Int, columns: Int) {
     self.init(
-      rows: rows, columns: columns, elements: [Scalar](repeating: 0, count: rows * columns))
+      rows: rows, columns: columns, elements: zeros(rows * columns, of: Scalar.self))
   }
 
   /// One element.
@@ -45,7 +45,7 @@ public struct Matrix<Scalar: BLASScalar>: Sendable, Equatable {
 
   /// The matrix with rows and columns exchanged.
   public func transposed() -> Matrix {
-    var result = [Scalar](repeating: 0, count: elements.count)
+    var result = zeros(elements.count, of: Scalar.self)
     transpose(elements.span, rows: rows, columns: columns, into: &result)
     return Matrix(rows: columns, columns: rows, elements: result)
   }
@@ -53,7 +53,7 @@ public struct Matrix<Scalar: BLASScalar>: Sendable, Equatable {
   /// The first rows, at most `count` of them.
   public func prefix(_ count: Int) -> Matrix {
     let kept = min(count, rows)
-    return Matrix(rows: kept, columns: columns, elements: Array(elements[..<(kept * columns)]))
+    return Matrix(rows: kept, columns: columns, elements: slice(elements, 0..<kept * columns))
   }
 
   /// The matrix in another precision, each element rounded to nearest even.
@@ -64,7 +64,7 @@ public struct Matrix<Scalar: BLASScalar>: Sendable, Equatable {
 
   /// This matrix with the rows of another, of equal width, below its own.
   func appending(_ other: Matrix) -> Matrix {
-    Matrix(rows: rows + other.rows, columns: columns, elements: elements + other.elements)
+    Matrix(rows: rows + other.rows, columns: columns, elements: joined(elements, other.elements))
   }
 }
 
@@ -84,7 +84,7 @@ public func product<Scalar: BLASScalar>(
   let (m, inner) = transposeFirst ? (a.columns, a.rows) : (a.rows, a.columns)
   let (other, n) = transposeSecond ? (b.columns, b.rows) : (b.rows, b.columns)
   precondition(inner == other, "inner dimensions \(inner) and \(other) differ")
-  var result = [Scalar](repeating: 0, count: m * n)
+  var result = zeros(m * n, of: Scalar.self)
   multiply(
     a.elements.span, transposed: transposeFirst, b.elements.span, transposed: transposeSecond,
     m: m, n: n, inner: inner, into: &result)

@@ -12,7 +12,7 @@
 public enum NoiseFloor {
   /// The threshold in units of `sigma * sqrt(longer side)`; 4/√3 for a square matrix.
   ///
-  /// - Parameter aspect: The shorter side over the longer, in (0, 1].
+  /// - Parameter beta: The shorter side over the longer, in (0, 1].
   /// - Returns: λ(β), equation 11 of the paper.
   public static func coefficient(aspect beta: Double) -> Double {
     let root = (beta * beta + 14 * beta + 1).squareRoot()

@@ -29,6 +29,7 @@ public enum RankPolicy: Sendable, Hashable {
   /// The search target that gives a spectrum long enough for this rule, or `nil` where none does in advance.
   ///
   /// - Parameter bounds: The least and the largest rank.
+  /// - Returns: The target for ``leadingSubspace(of:target:options:)``.
   public func searchTarget(within bounds: ClosedRange<Int>) -> SubspaceTarget? {
     switch self {
     case .fixed(let rank): .rank(clamp(rank, bounds))

@@ -56,6 +56,13 @@ struct RitzBasis<Scalar: BLASScalar> {
     return pairs
   }
 
+  /// The energy that orthonormal vectors capture, as far as they lie in the span of the basis.
+  func capturedEnergy(by vectors: Matrix<Scalar>) -> Double {
+    let coefficients = product(vectors, basis, transposeSecond: true).converted(to: Double.self)
+    return innerProduct(
+      product(coefficients, projected).elements.span, coefficients.elements.span)
+  }
+
   /// The Ritz vectors and the residuals `G v - θ v` of the first eigenpairs, one a row.
   func ritzVectors(_ pairs: Eigenpairs, count: Int) -> (
     vectors: Matrix<Scalar>, residuals: Matrix<Scalar>

@@ -12,7 +12,10 @@ struct RitzState<Scalar: BLASScalar> {
   private let edge: Double
   /// Whether the basis already holds as many directions as the target needs.
   let isRankKnown: Bool
-  /// An upper estimate of the energy that the wanted directions still miss, after the free step.
+  /// An upper bound of the energy that the wanted directions still miss after the free step, if no direction of more
+  /// energy than the first unwanted one is still unknown.
+  let bound: Double
+  /// The bound, corrected by how far the one before was above the truth.
   let missing: Double
 
   /// Evaluates a basis.
@@ -23,9 +26,10 @@ struct RitzState<Scalar: BLASScalar> {
   ///   - energy: The squared norm of the matrix.
   ///   - target: What is wanted.
   ///   - accuracy: The energy that may be missing, relative to the energy left behind.
+  ///   - forecast: What the step before had forecast.
   init(
     basis: RitzBasis<Scalar>, pairs: Eigenpairs, energy: Double, target: SubspaceTarget,
-    accuracy: Double
+    accuracy: Double, forecast: Forecast<Scalar>?
   ) {
     values = pairs.values
     self.energy = energy
@@ -49,14 +53,33 @@ struct RitzState<Scalar: BLASScalar> {
     tolerance = accuracy * max(energy - captured, noise * noise * energy)
     edge = wanted < pairs.values.count ? pairs.values[wanted] : 0
     let shift = edge * shiftFraction
-    var missing = 0.0
+    var bound = 0.0
     for j in 0..<wanted {
       let half = (pairs.values[j] - edge) / 2
       let gain = (half * half + squaredResiduals[j]).squareRoot() - half
-      let left = max(edge - shift, shift) / (pairs.values[j] - shift)
-      missing += gain * min(1, left * left)
+      let divisor = pairs.values[j] - shift
+      let left = max(edge - shift, shift) / divisor
+      bound += squaredResiduals[j] < divisor * divisor ? gain * min(1, left * left) : gain
     }
-    self.missing = missing
+    self.bound = bound
+    guard let forecast, forecast.vectors.rows == wanted, forecast.bound > 0 else {
+      missing = bound
+      return
+    }
+    // What the free step of the reading before really missed shows now, in the larger basis.
+    let missed = max(0, captured - basis.capturedEnergy(by: forecast.vectors))
+    missing = bound * min(1, safety * missed / forecast.bound)
+  }
+
+  /// The vectors that the free step would give now, and the bound for what they miss.
+  func forecast() throws(SurgeryError) -> Forecast<Scalar> {
+    Forecast(vectors: try steppedVectors(), bound: bound)
+  }
+
+  private func steppedVectors() throws(SurgeryError) -> Matrix<Scalar> {
+    try orthonormalRows(
+      powerStep(vectors.prefix(wanted), residuals, values, shift: edge * shiftFraction)
+    ).basis
   }
 
   var isConverged: Bool { isRankKnown && missing <= tolerance }
@@ -75,10 +98,11 @@ struct RitzState<Scalar: BLASScalar> {
     }
     let candidates = Matrix(rows: residuals.rows, columns: width, elements: weighted)
     let pairs = try symmetricEigenpairs(rowProducts(candidates, candidates))
-    // The eigenvalues are the gains to expect; what is left out must not matter.
+    // The eigenvalues are the gains to expect; what is left out must be little enough for the free step.
     var left = pairs.values.reduce(0, +)
     var count = 0
-    while count < min(block, pairs.values.count), left > tolerance || count % 4 != 0 {
+    while count < min(block, pairs.values.count), left > leftToTheStep * tolerance || count % 8 != 0
+    {
       left -= pairs.values[count]
       count += 1
     }
@@ -90,15 +114,25 @@ struct RitzState<Scalar: BLASScalar> {
   func result(scale: Double, squaredNorm: Double, passes: Int) throws(SurgeryError)
     -> LeadingSubspace<Scalar>
   {
-    let moved = powerStep(
-      vectors.prefix(wanted), residuals, values, shift: edge * shiftFraction)
-    return LeadingSubspace(
-      right: try orthonormalRows(moved).basis,
+    LeadingSubspace(
+      right: try steppedVectors(),
       singularValues: values.prefix(wanted).map { $0.squareRoot() / scale },
       squaredNorm: squaredNorm, missingEnergy: missing / (scale * scale), passes: passes,
       method: .search)
   }
 }
+
+/// What a search expects of the next reading, to be held against it.
+struct Forecast<Scalar: BLASScalar> {
+  var vectors: Matrix<Scalar>
+  var bound: Double
+}
+
+/// The free step recovers most of a gain: all but less than one part of this many.
+private let leftToTheStep = 20.0
+
+/// A bound has not been further from the truth by more than this factor than the one before it.
+private let safety = 4.0
 
 /// The free step assumes that what a Ritz vector lacks lies in directions of this fraction of the first unwanted
 /// Ritz value: between noise, 0, and the first unwanted direction itself, 1.

@@ -16,8 +16,11 @@ struct SubspaceSearch<Scalar: BLASScalar> {
   /// Directions added at first: the rank wanted, and some more to speed convergence up.
   private func firstBlock(_ shorter: Int) -> Int {
     switch target {
-    case .rank(let rank): rank + min(32, max(8, rank / 2))
-    case .residual(_, let minimum, let maximum): min(max(24, minimum + 8), max(8, maximum) + 8)
+    case .rank(let asked):
+      let rank = min(asked, shorter)
+      return rank + min(32, max(8, rank / 2))
+    case .residual(_, let minimum, let maximum):
+      return min(max(24, min(minimum, shorter) + 8), min(maximum, shorter) + 8)
     }
   }
 
@@ -38,6 +41,7 @@ struct SubspaceSearch<Scalar: BLASScalar> {
     var basis = RitzBasis<Scalar>(columns: matrix.columns)
     var directions = try start(survey.sketch, block: block)
     let energy = survey.squaredNorm * scale * scale
+    var forecast: Forecast<Scalar>?
     while passes < options.maximumPasses, directions.rows > 0 || basis.count > 0 {
       if directions.rows > 0 {
         let pass = try GramPass(over: &matrix, directions: directions, scale: survey.scale)
@@ -46,11 +50,13 @@ struct SubspaceSearch<Scalar: BLASScalar> {
       }
       let pairs = try basis.eigenpairs()
       let state = RitzState(
-        basis: basis, pairs: pairs, energy: energy, target: target, accuracy: options.accuracy)
+        basis: basis, pairs: pairs, energy: energy, target: target, accuracy: options.accuracy,
+        forecast: forecast)
       if state.isConverged || directions.rows == 0 {
         return try state.result(
           scale: scale, squaredNorm: survey.squaredNorm, passes: passes)
       }
+      forecast = state.isRankKnown ? try state.forecast() : nil
       directions = try state.nextDirections(in: basis, block: block)
       if 2 * (basis.count + directions.rows) > shorter, !state.isRankKnown { break }
     }
@@ -69,7 +75,8 @@ struct SubspaceSearch<Scalar: BLASScalar> {
   /// How many rows of the matrix make one of the sketch; 0 where a sketch would not pay.
   private func sketchGroup<Source: BlockedMatrix>(_ matrix: Source, _ block: Int) -> Int {
     let affordable = options.sketchElements / matrix.columns
-    let group = max(4, (matrix.rows + affordable - 1) / max(1, affordable))
+    let group = max(
+      4, matrix.rows / (24 * block), (matrix.rows + affordable - 1) / max(1, affordable))
     // Fewer rows than this tell little about the leading directions.
     return matrix.rows / group >= 6 * block ? group : 0
   }

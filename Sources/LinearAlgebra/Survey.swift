@@ -26,7 +26,7 @@ struct Survey<Scalar: BLASScalar> {
     let width = matrix.columns
     let signs = group == 0 ? [] : (0..<(matrix.rows + 63) / 64).map { _ in random.next() }
     let rows = group == 0 ? 0 : (matrix.rows + group - 1) / group
-    var sketch = [Scalar](repeating: 0, count: rows * width)
+    var sketch = zeros(rows * width, of: Scalar.self)
     var sum = 0.0
     try matrix.forEachChunk { (first, count, chunk) throws(SurgeryError) in
       sum += try finiteSquares(of: chunk, at: first * width)

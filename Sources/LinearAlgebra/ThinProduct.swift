@@ -44,7 +44,7 @@ struct ThinProduct<Scalar: BLASScalar> {
   }
 
   /// A Gram sum of zeros, in the layout that ``addGram(of:rows:images:at:to:)`` wants.
-  func emptyGram() -> [Scalar] { [Scalar](repeating: 0, count: stride * width) }
+  func emptyGram() -> [Scalar] { zeros(stride * width, of: Scalar.self) }
 
   /// Adds the transpose of the chunk times its images.
   func addGram(

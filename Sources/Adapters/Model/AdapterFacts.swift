@@ -31,8 +31,10 @@ extension Adapter {
     let scales = counted.map(\.scale)
     return AdapterFacts(
       dialect: provenance.dialect,
-      algorithm: algorithms.count == 1 ? algorithms.first ?? "none" : algorithms.isEmpty
-        ? "full" : "mixed",
+      algorithm: algorithms.count == 1
+        ? algorithms.first ?? "none"
+        : algorithms.isEmpty
+          ? "full" : "mixed",
       modules: Set(counted.map(\.name)).count,
       ranks: Set(counted.compactMap(\.update.rank)).sorted(),
       scales: scales.contains(nil) ? nil : Set(scales.compactMap(\.self)).sorted(),

@@ -1,8 +1,8 @@
-import Checkpoints
-import Tensors
+public import Checkpoints
+public import Tensors
 
 /// What a base's configuration and names say about how its weights are stored.
-struct Architecture: Sendable {
+public struct Architecture: Sendable {
   /// Modules stored `in x out`, by the last component of their path; `nil` where nothing is known of the model.
   private let transposedModules: [String]?
   /// Whether the output head shares the input embedding's tensor.
@@ -15,7 +15,8 @@ struct Architecture: Sendable {
   ]
   private static let conv1DModules = ["c_attn", "c_proj", "c_fc", "q_attn"]
 
-  init(of base: Checkpoint) {
+  /// Reads what the base says of itself.
+  public init(of base: Checkpoint) {
     tiesEmbeddings = base.config?["tie_word_embeddings"]?.flag ?? false
     if let type = base.config?["model_type"]?.text {
       transposedModules = Self.conv1DTypes.contains(type) ? Self.conv1DModules : []
@@ -25,7 +26,7 @@ struct Architecture: Sendable {
   }
 
   /// Whether a tensor is stored transposed; `nil` where nothing is known.
-  func isTransposed(_ name: TensorName) -> Bool? {
+  public func isTransposed(_ name: TensorName) -> Bool? {
     guard let transposedModules else { return nil }
     return transposedModules.contains {
       name.text.hasSuffix(".\($0).weight") || name.text == "\($0).weight"

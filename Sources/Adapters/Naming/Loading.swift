@@ -100,7 +100,8 @@ public struct LoadedTensorUpdates<Scalar: BLASScalar>: Sendable {
     let columns = isTransposed ? stored : 0..<block.columns
     let common = rows.clamped(to: step.rows)
     if common.isEmpty { return }
-    let own = (common.lowerBound - step.rows.lowerBound)..<(common.upperBound - step.rows.lowerBound)
+    let own =
+      (common.lowerBound - step.rows.lowerBound)..<(common.upperBound - step.rows.lowerBound)
     if common == rows { return try body(&block, own, columns) }
     let inner = (common.lowerBound - rows.lowerBound)..<(common.upperBound - rows.lowerBound)
     var part = block.block(rows: inner, columns: 0..<block.columns)

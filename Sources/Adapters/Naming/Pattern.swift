@@ -36,7 +36,9 @@ public struct Pattern: Sendable {
       if position == 0 || scalars[position - 1] == "." {
         run.start(at: position, of: scalars.count)
       }
-      if position < scalars.count { run.consume(scalars[position], at: position, of: scalars.count) }
+      if position < scalars.count {
+        run.consume(scalars[position], at: position, of: scalars.count)
+      }
     }
     return run.matched
   }
@@ -52,7 +54,9 @@ public struct Pattern: Sendable {
     for position in 0...scalars.count {
       run.start(at: position, of: scalars.count)
       if run.matched { return true }
-      if position < scalars.count { run.consume(scalars[position], at: position, of: scalars.count) }
+      if position < scalars.count {
+        run.consume(scalars[position], at: position, of: scalars.count)
+      }
     }
     return run.matched
   }

@@ -163,7 +163,9 @@ struct PatternParser {
   }
 
   private static let digits: [ClosedRange<Unicode.Scalar>] = ["0"..."9"]
-  private static let words: [ClosedRange<Unicode.Scalar>] = ["0"..."9", "A"..."Z", "_"..."_", "a"..."z"]
+  private static let words: [ClosedRange<Unicode.Scalar>] = [
+    "0"..."9", "A"..."Z", "_"..."_", "a"..."z",
+  ]
   private static let spaces: [ClosedRange<Unicode.Scalar>] = ["\t"..."\r", " "..." "]
 
   private mutating func escape() throws(SurgeryError) -> PatternInstruction {

@@ -67,7 +67,8 @@ extension PEFTKey {
         adapterName: index + 2 < components.count ? components[index + 1] : nil)
     } else if let index = components.firstIndex(of: "original_module") {
       self.init(module: components[..<index].joined(separator: "."), role: .original)
-    } else if components.contains(where: { part in Self.families.contains { part.hasPrefix($0) } }) {
+    } else if components.contains(where: { part in Self.families.contains { part.hasPrefix($0) } })
+    {
       throw Self.unknown(key, file)
     } else {
       self.init(

@@ -18,9 +18,12 @@ struct PEFTReplacements {
           reason: isSaved ? "modules_to_save" : parameter == "bias" ? "bias" : "stored in full"))
     }
     try checkSaved(saved, modules)
-    if try config?.text("bias") == "lora_only", !modules.full.contains(where: { $0.name.hasSuffix(".bias") }) {
+    if try config?.text("bias") == "lora_only",
+      !modules.full.contains(where: { $0.name.hasSuffix(".bias") })
+    {
       adapter.provenance.warnings.append(
-        "biases were trained (bias: lora_only) but the file does not hold them, as PEFT 0.7 to 0.20 leave them out")
+        "biases were trained (bias: lora_only) but the file does not hold them, as PEFT 0.7 to 0.20 leave them out"
+      )
     }
   }
 
@@ -42,7 +45,8 @@ struct PEFTReplacements {
   private func checkSaved(_ saved: [String], _ modules: PEFTModules) throws(SurgeryError) {
     let automatic = try automatic()
     for name in saved where !automatic.contains(name) {
-      guard modules.full.contains(where: { Self.lies(ModuleUpdate.split($0.name).module, in: name) })
+      guard
+        modules.full.contains(where: { Self.lies(ModuleUpdate.split($0.name).module, in: name) })
       else {
         throw SurgeryError.adapter(
           "incomplete", "adapter_config.json: modules_to_save names a module that the file lacks",

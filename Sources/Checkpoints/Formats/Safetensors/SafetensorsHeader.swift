@@ -98,7 +98,13 @@ struct SafetensorsHeader {
           "the value of \"\(DisplayText.escaped(key))\" in __metadata__ is not a string",
           id: "st.metadata")
       }
-      metadata[key] = try scanner.string()
+      let text = try scanner.string()
+      // The scanner compared bytes; a Swift dictionary holds canonically equal keys for one.
+      if metadata.updateValue(text, forKey: key) != nil {
+        throw scanner.failure(
+          "two keys of __metadata__ are canonically equal: \"\(DisplayText.escaped(key))\"",
+          id: "st.metadata")
+      }
     }
     return metadata
   }
