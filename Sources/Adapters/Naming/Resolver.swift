@@ -176,7 +176,7 @@ struct Resolver {
     updates.updates.append(
       ResolvedUpdate(
         module: module.name, update: fit.fitted.update,
-        scale: scale * fit.fitted.scaleFactor, rows: fit.rows))
+        scale: scale * fit.fitted.scaleFactor * Double(module.repetitions), rows: fit.rows))
     tensors[fit.tensor] = updates
   }
 
