@@ -42,7 +42,9 @@ public struct TargetReference: Sendable, Hashable {
   }
 
   /// The full name, for dotted paths.
-  public var tensorName: String { parameter.isEmpty ? module : "\(module).\(parameter)" }
+  public var tensorName: String {
+    parameter.isEmpty ? module : module.isEmpty ? parameter : "\(module).\(parameter)"
+  }
 }
 
 /// The change of one tensor, with its scale.
@@ -59,6 +61,8 @@ public struct ModuleUpdate: Sendable {
   public var alpha: Double?
   /// Whether a base without the tensor is none the worse, as for the bias that goes along with a weight.
   public var isOptional = false
+  /// How many times the dialect's own library applies the change, which is not always once.
+  public var repetitions = 1
 
   /// Creates the change of one tensor.
   public init(

@@ -177,11 +177,16 @@ public struct FittedUpdate: Sendable {
   public var isTransposed: Bool
   /// Rows of the stored matrix, where they are not the first dimension: a stack of matrices is taken as one tall matrix.
   public var storedRows: Int?
+  /// What the scale is multiplied by, where the rank that alpha is divided by only shows in the base.
+  public var scaleFactor: Double
 
   /// Pairs an update with its target's orientation.
-  public init(update: any Update, isTransposed: Bool, storedRows: Int? = nil) {
+  public init(
+    update: any Update, isTransposed: Bool, storedRows: Int? = nil, scaleFactor: Double = 1
+  ) {
     self.update = update
     self.isTransposed = isTransposed
     self.storedRows = storedRows
+    self.scaleFactor = scaleFactor
   }
 }

@@ -98,9 +98,7 @@ struct AliasTable: Sendable {
 
   /// The entries under a name: each candidate is one tensor, or the pieces of a fused module in order.
   func candidates(for reference: TargetReference) -> [[Entry]] {
-    let name =
-      reference.parameter.isEmpty
-      ? reference.module : "\(reference.module).\(reference.parameter)"
+    let name = reference.tensorName
     let table = reference.spelling == .dotted ? dotted : underscored
     for component in order(for: reference.component) {
       if let found = table[Key(component: component, name: name)] { return Self.grouped(found) }

@@ -175,7 +175,8 @@ struct Resolver {
     updates.stackedRows = fit.fitted.storedRows
     updates.updates.append(
       ResolvedUpdate(
-        module: module.name, update: fit.fitted.update, scale: scale, rows: fit.rows))
+        module: module.name, update: fit.fitted.update,
+        scale: scale * fit.fitted.scaleFactor * Double(module.repetitions), rows: fit.rows))
     tensors[fit.tensor] = updates
   }
 

@@ -97,6 +97,24 @@ struct AdapterFileBuilder {
       })
   }
 
+  /// Adds a view with rows or columns of zeros behind its own.
+  mutating func addPadded(
+    _ name: String, _ factor: Factor, rows: Int, columns: Int, scale: Double
+  ) throws(SurgeryError) {
+    let dtype = dtype ?? factor.dtype
+    infos.append(try Self.info(name, dtype, [rows, columns]))
+    contents.append(
+      .made { () throws(SurgeryError) in
+        var matrix = try factor.matrix(of: Double.self)
+        matrix.scale(by: scale)
+        var padded = Matrix<Double>(rows: rows, columns: columns)
+        for row in 0..<matrix.rows {
+          for column in 0..<matrix.columns { padded[row, column] = matrix[row, column] }
+        }
+        return narrowed(padded.elements, to: dtype)
+      })
+  }
+
   /// Adds a stored tensor as it is, or in the wanted dtype.
   mutating func add(_ name: String, full tensor: StoredTensor) throws(SurgeryError) {
     guard let dtype, dtype != tensor.info.dtype, tensor.info.dtype.isFloatingPoint else {

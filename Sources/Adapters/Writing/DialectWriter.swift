@@ -43,7 +43,8 @@ protocol DialectWriter: SendableMetatype {
 extension DialectRegistry {
   /// Every dialect that is written.
   static let writers: [any DialectWriter.Type] = [
-    PEFTWriter.self
+    PEFTWriter.self, KohyaWriter.self, DiffusersWriter.self, ComfyUIWriter.self,
+    LoralibWriter.self, MLXWriter.self,
   ]
 }
 

@@ -12,8 +12,18 @@ struct PEFTWriter: DialectWriter {
     _ adapter: Adapter, to path: String, options: AdapterWritingOptions
   ) throws(SurgeryError) -> AdapterPlan {
     var writer = PEFTWriter(dtype: options.dtype)
-    for module in adapter.modules { try writer.add(module) }
+    // A change of a bias is written beside that of its weight, whatever the order in the base.
+    for module in adapter.modules where module.target.parameter != "bias" {
+      try writer.add(module)
+    }
+    for module in adapter.modules where module.target.parameter == "bias" {
+      try writer.add(module)
+    }
     for replacement in adapter.replacements { try writer.add(replacement) }
+    guard writer.decomposedCount == 0 || writer.decomposedCount == writer.modules.count else {
+      throw SurgeryError.inexpressible(
+        "modules with and without magnitudes", in: .peft, adapter.path)
+    }
     let config = try writer.config(of: adapter)
     let isFolder = FileFormat(extensionOf: path) == nil
     let name =
@@ -39,9 +49,11 @@ struct PEFTWriter: DialectWriter {
   private var file: AdapterFileBuilder
   /// Rank and alpha by module, in order.
   private var modules: [(path: String, rank: Int, alpha: Double)] = []
+  private var places: [String: Int] = [:]
   private var saved: [String] = []
   private var hasBias = false
   private var usesReplacedBias = false
+  private var decomposedCount = 0
   private var adapted: Set<String> = []
 
   private init(dtype: DType?) { file = AdapterFileBuilder(dtype: dtype) }
@@ -50,7 +62,7 @@ struct PEFTWriter: DialectWriter {
     let path = try module.dottedModule(for: .peft)
     let scale = try module.knownScale()
     if let difference = module.update as? FullDifference, module.target.parameter == "bias",
-      let main = modules.first(where: { $0.path == path })
+      let main = places[path].map({ modules[$0] })
     {
       // PEFT multiplies the bias by the module's scale (peft:src/peft/tuners/lora/layer.py).
       let own = main.alpha / Double(main.rank)
@@ -60,7 +72,12 @@ struct PEFTWriter: DialectWriter {
       hasBias = true
       return
     }
-    guard let update = module.update as? LowRank else {
+    var changed = module.update
+    if let decomposed = changed as? Decomposed {
+      changed = decomposed.inner
+      try addMagnitude(decomposed, path, module.name)
+    }
+    guard let update = changed as? LowRank else {
       throw SurgeryError.inexpressible(
         "an update of kind \(module.update.algorithm)", in: .peft, module.name,
         hint: "--as lora factors it anew")
@@ -75,6 +92,7 @@ struct PEFTWriter: DialectWriter {
       throw SurgeryError.inexpressible("two updates of one tensor", in: .peft, module.name)
     }
     let rank = update.up.columns
+    places[path] = modules.count
     modules.append((path, rank, scale * Double(rank)))
     let key = "base_model.model.\(path)"
     switch update.form {
@@ -90,6 +108,24 @@ struct PEFTWriter: DialectWriter {
       try file.add(
         "\(key).lora_B.weight", update.up, shape: [update.up.rows, rank] + kernel.map { _ in 1 })
     }
+  }
+
+  /// Magnitudes of outputs, or of an embedding's columns, which is all that PEFT has.
+  private mutating func addMagnitude(
+    _ decomposed: Decomposed, _ path: String, _ module: String
+  ) throws(SurgeryError) {
+    let form = (decomposed.inner as? LowRank)?.form
+    let expected: Decomposed.Axis = form == .embedding ? .inputs(kernelSize: 1) : .outputs
+    guard decomposed.axis == expected else {
+      throw SurgeryError.inexpressible(
+        "magnitudes on this axis", in: .peft, module)
+    }
+    let count = decomposed.magnitude.count
+    var shape = [count]
+    if case .convolution(let kernel) = form { shape = [1, count] + kernel.map { _ in 1 } }
+    decomposedCount += 1
+    try file.add(
+      "base_model.model.\(path).lora_magnitude_vector", decomposed.magnitude, shape: shape)
   }
 
   private mutating func add(_ replacement: Replacement) throws(SurgeryError) {
@@ -114,10 +150,14 @@ struct PEFTWriter: DialectWriter {
     let rank = Self.commonest(modules.map(\.rank)) ?? 8
     let alpha = Self.commonest(modules.map(\.alpha)) ?? Double(rank)
     let paths = modules.map(\.path)
-    func pattern(_ path: String) -> String {
-      // A full name also matches as the end of a longer one; PEFT 0.15 and later anchor what begins with '^'.
-      paths.contains { $0.hasSuffix(".\(path)") } ? "^\(path)" : path
+    // A full name also matches as the end of a longer one; PEFT 0.15 and later anchor what begins with '^'.
+    var ends = Set<Substring>()
+    for path in paths {
+      for index in path.indices where path[index] == "." {
+        ends.insert(path[path.index(after: index)...])
+      }
     }
+    func pattern(_ path: String) -> String { ends.contains(path[...]) ? "^\(path)" : path }
     let ranks = modules.filter { $0.rank != rank }.map {
       JSONValue.Member(pattern($0.path), .integer($0.rank))
     }
@@ -141,7 +181,7 @@ struct PEFTWriter: DialectWriter {
       .init("fan_in_fan_out", .bool(adapter.fanInFanOut ?? false)),
       .init("init_lora_weights", .bool(true)),
       .init("use_rslora", .bool(false)),
-      .init("use_dora", .bool(false)),
+      .init("use_dora", .bool(decomposedCount > 0)),
     ])
   }
 
