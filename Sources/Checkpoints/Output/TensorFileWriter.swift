@@ -33,15 +33,19 @@ public struct TensorFilePlan: Sendable {
   public var tensors: [TensorInfo]
   /// Metadata of the container.
   public var metadata: [String: String]
+  /// How hard npz compresses, 1 (fastest) to 9 (smallest); `nil` stores the tensors as they are.
+  public var compression: Int?
 
   /// Creates a plan of one file.
   public init(
-    relativePath: String, format: FileFormat, tensors: [TensorInfo], metadata: [String: String]
+    relativePath: String, format: FileFormat, tensors: [TensorInfo], metadata: [String: String],
+    compression: Int? = nil
   ) {
     self.relativePath = relativePath
     self.format = format
     self.tensors = tensors
     self.metadata = metadata
+    self.compression = compression
   }
 
   /// Bytes of the planned tensors' data.
@@ -53,7 +57,14 @@ public struct TensorFilePlan: Sendable {
   ) throws(SurgeryError) -> any TensorFileWriter {
     switch format {
     case .safetensors: try SafetensorsWriter(self, makeFile)
-    case .npy, .npz, .torch, .gguf, .compact:
+    case .npy: try NpyWriter(self, makeFile)
+    case .npz:
+      if let compression {
+        try DeflatedNpzWriter(self, level: compression, makeFile)
+      } else {
+        try StoredNpzWriter(self, makeFile)
+      }
+    case .torch, .gguf, .compact:
       throw SurgeryError(
         .unsupported, "output.format", "files of this format are not written",
         found: format.rawValue)
