@@ -68,3 +68,52 @@ struct PeerFixtureTests {
     }
   }
 }
+
+/// Adapters of the other dialects, with what their files leave unsaid in options.json.
+struct DialectFixtureTests {
+  static let cases = Fixtures.folders(in: "others")
+
+  @Test("Other dialects merge as their makers do", arguments: cases)
+  func merge(_ name: String) throws {
+    let folder = Fixtures.path("others/\(name)")
+    let files = Fixtures.folders(in: "others/\(name)")
+    let options = try Self.options("\(folder)/options.json", files.contains("options.json"))
+    let base = try Checkpoint(
+      opening: "\(folder)/\(files.contains("base") ? "base" : "base.safetensors")")
+    let adapter = try Adapter(
+      opening: "\(folder)/\(files.contains("adapter") ? "adapter" : "adapter.safetensors")",
+      options: options)
+    let resolved = try adapter.resolved(against: base, options: options)
+    var generator = SeededGenerator(seed: 11)
+    let single = try Merging.merged(resolved, as: Float.self, using: &generator)
+    for tensor in try Checkpoint(opening: "\(folder)/merged.safetensors").tensors {
+      let wanted = try Merging.widened(tensor)
+      let stored = try #require(base[tensor.name], "\(tensor.name)")
+      let found = try single[tensor.name] ?? Merging.widened(stored)
+      let limit = 2e-6 * max(wanted.map(\.magnitude).max() ?? 0, 1)
+      #expect(Merging.largestDifference(found, wanted) <= limit, "\(tensor.name)")
+    }
+  }
+
+  static func options(_ path: String, _ exists: Bool) throws -> AdapterOptions {
+    var options = AdapterOptions()
+    guard exists else { return options }
+    let json = try JSONValue(readingFile: path)
+    func module(_ key: String) -> String? { key.isEmpty ? nil : key }
+    for member in json["alpha"]?.members ?? [] {
+      options.alphas.append(.init(module: module(member.key), value: member.value.double ?? 0))
+    }
+    for member in json["scale"]?.members ?? [] {
+      options.scales.append(.init(module: module(member.key), value: member.value.double ?? 0))
+    }
+    for member in json["fanInFanOut"]?.members ?? [] {
+      options.fanInFanOut.append(.init(module: member.key, value: member.value.flag ?? false))
+    }
+    for member in json["parts"]?.members ?? [] {
+      options.enabledParts.append(
+        .init(
+          module: member.key, value: (member.value.elements ?? []).map { $0.flag ?? false }))
+    }
+    return options
+  }
+}
