@@ -61,6 +61,8 @@ public struct ModuleUpdate: Sendable {
   public var alpha: Double?
   /// Whether a base without the tensor is none the worse, as for the bias that goes along with a weight.
   public var isOptional = false
+  /// How many times the dialect's own library applies the change, which is not always once.
+  public var repetitions = 1
 
   /// Creates the change of one tensor.
   public init(

@@ -115,7 +115,7 @@ extension Adapter {
   ) throws(SurgeryError) -> ResolvedAdapter {
     var resolver = try Resolver(adapter: self, base: base, options: options)
     for replacement in replacements { try resolver.add(replacement) }
-    for module in modules { try resolver.add(module) }
+    for module in resolver.settle(modules) { try resolver.add(module) }
     return try resolver.finished()
   }
 }

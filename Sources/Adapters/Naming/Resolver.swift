@@ -69,6 +69,20 @@ struct Resolver {
     tensors[stored.name] = updates
   }
 
+  /// Notes something for the report.
+  mutating func note(_ text: String, tensors: Int) { notes[text, default: 0] += tensors }
+
+  /// The products of a pair that fit the tensor that its module names.
+  func solutions(of pair: UnsolvedPair, _ module: ModuleUpdate) -> Set<UnsolvedPair.Convention> {
+    guard let entry = names.candidates(for: options.renamed(module.target)).first?.entries.first,
+      let shape = base[entry.tensor]?.info.shape, shape.rank == 2
+    else { return [] }
+    let said = options.isTransposed(module.name) ?? architecture.isTransposed(entry.tensor) ?? false
+    return Set(
+      pair.solutions(
+        rows: said ? shape.columns : shape.rows, columns: said ? shape.rows : shape.columns))
+  }
+
   mutating func add(_ module: ModuleUpdate) throws(SurgeryError) {
     let key = module.update.factors.first?.tensor.name.text ?? module.name
     do throws(SurgeryError) {
@@ -176,7 +190,7 @@ struct Resolver {
     updates.updates.append(
       ResolvedUpdate(
         module: module.name, update: fit.fitted.update,
-        scale: scale * fit.fitted.scaleFactor, rows: fit.rows))
+        scale: scale * fit.fitted.scaleFactor * Double(module.repetitions), rows: fit.rows))
     tensors[fit.tensor] = updates
   }
 
