@@ -40,7 +40,8 @@ public struct TensorFile: Sendable {
     case .safetensors: self = try .safetensors(file)
     case .npy: self = try .npy(file)
     case .npz: self = try .npz(file, limits: limits)
-    case .torch, .gguf, .compact:
+    case .torch: self = try .torch(file, limits: limits)
+    case .gguf, .compact:
       throw SurgeryError(
         .unsupported, "file.format", "files of this format are not read", file: path,
         found: format.rawValue)
