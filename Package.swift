@@ -33,7 +33,8 @@ let package = Package(
     .target(name: "CSystemCalls"),
     .target(name: "Tensors", dependencies: ["CTensorKernels"], swiftSettings: settings),
     .target(
-      name: "LinearAlgebra", dependencies: ["COpenBLAS", "Tensors"], swiftSettings: settings,
+      name: "LinearAlgebra", dependencies: ["COpenBLAS", "CTensorKernels", "Tensors"],
+      swiftSettings: settings,
       linkerSettings: [.linkedLibrary("m", .when(platforms: [.linux]))]),
     .target(
       name: "Checkpoints", dependencies: ["CSystemCalls", "CZlib", "Tensors", system],
@@ -55,11 +56,13 @@ let package = Package(
     .testTarget(name: "LinearAlgebraTests", dependencies: ["LinearAlgebra", "Tensors"]),
     .testTarget(name: "CheckpointsTests", dependencies: ["Checkpoints", "Tensors", system]),
     .testTarget(
-      name: "AdaptersTests", dependencies: ["Adapters", "Checkpoints", "Tensors", system]),
+      name: "AdaptersTests",
+      dependencies: ["Adapters", "Checkpoints", "LinearAlgebra", "Tensors", system]),
     .testTarget(
       name: "LoRASurgeryTests",
       dependencies: [
         "LoRASurgery", "Adapters", "Checkpoints", "LinearAlgebra", "Tensors", system,
       ]),
+    .testTarget(name: "CommandTests", dependencies: ["lora-surgery"]),
   ],
   swiftLanguageModes: [.v6])

@@ -22,6 +22,8 @@ extension Checkpoint {
     let folder = try ModelFolder(path)
     if folder.names.contains("model_index.json") {
       try self.init(pipeline: folder)
+    } else if !folder.hasWeights, let inner = try folder.onlyModelInside() {
+      try self.init(model: inner)
     } else {
       try self.init(model: folder)
     }
@@ -149,6 +151,27 @@ struct ModelFolder {
     throw SurgeryError(
       .missingInput, "folder.no-weights", "the folder holds no file of tensors", file: path,
       expected: "*.safetensors, an index with its shards, or another known format")
+  }
+
+  /// The one folder with weights inside this one or its `snapshots`, as the cache of the Hugging Face hub has them.
+  func onlyModelInside() throws(SurgeryError) -> ModelFolder? {
+    var places = folders.map { path(of: $0) }
+    if folders.contains("snapshots") {
+      let snapshots = try ModelFolder(path(of: "snapshots"))
+      places += snapshots.folders.map { snapshots.path(of: $0) }
+    }
+    var found: [ModelFolder] = []
+    for place in places {
+      let inner = try ModelFolder(place)
+      if inner.hasWeights { found.append(inner) }
+    }
+    if found.count > 1 {
+      throw SurgeryError(
+        .data, "folder.ambiguous", "the folder has no weights, but several of its folders have",
+        file: path, found: found.prefix(4).map(\.path).joined(separator: ", "),
+        hint: "name the folder to use")
+    }
+    return found.first
   }
 
   var hasWeights: Bool {

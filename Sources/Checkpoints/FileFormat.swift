@@ -23,10 +23,27 @@ public enum FileFormat: String, Sendable, CaseIterable, Codable {
 
   /// Recognises a container by its first bytes, never by its name.
   ///
+  /// A name that promises another format is refused, since something went wrong before. The extensions of PyTorch promise
+  /// little: `.bin` is everybody's.
+  ///
   /// - Parameter file: The opened file.
   /// - Returns: The format of what the file holds.
-  /// - Throws: `file.empty`, or `file.unknown` with what the file seems to be (a git-lfs pointer, an HTML page, …).
+  /// - Throws: `file.empty`, `file.misnamed`, or `file.unknown` with what the file seems to be (a git-lfs pointer, an HTML
+  ///   page, …).
   static func detect(_ file: InputFile) throws(SurgeryError) -> FileFormat {
+    let format = try byContent(file)
+    if format == .gguf || format == .safetensors, let named = FileFormat(extensionOf: file.path),
+      named != format, named != .torch
+    {
+      throw SurgeryError(
+        .data, "file.misnamed", "the name is that of another format, whose magic is not here",
+        file: file.path, expected: named.rawValue, found: format.rawValue,
+        hint: "rename it to .\(format.rawValue)")
+    }
+    return format
+  }
+
+  private static func byContent(_ file: InputFile) throws(SurgeryError) -> FileFormat {
     let head = try file.bytes(at: 0, count: Int(min(file.size, 512)))
     if head.isEmpty {
       throw SurgeryError(
@@ -43,7 +60,8 @@ public enum FileFormat: String, Sendable, CaseIterable, Codable {
       return .compact
     }
     // The header length may imitate any magic, so the brace decides before the two-byte magics do.
-    if head.count > 8, head[8] == UInt8(ascii: "{") { return .safetensors }
+    let isSpace: (UInt8) -> Bool = { [0x20, 0x09, 0x0A, 0x0D].contains($0) }
+    if head.dropFirst(8).first(where: { !isSpace($0) }) == UInt8(ascii: "{") { return .safetensors }
     if head.starts(with: Array("PK".utf8)) { return Self.byExtension(file.path, or: .npz) }
     if head[0] == 0x80 { return .torch }
     if head.starts(with: [0x1F, 0x8B]) || head.starts(with: Array("BZh".utf8))

@@ -18,7 +18,8 @@ struct ShardIndex {
       }
       var shardOf: [TensorName: String] = [:]
       var shards: [String] = []
-      var seen = Set<String>()
+      // Compared byte by byte, as the file system does.
+      var seen = Set<TensorName>()
       for member in map {
         guard let shard = member.value.text else {
           throw SurgeryError(
@@ -26,7 +27,7 @@ struct ShardIndex {
         }
         try Self.checkContained(shard, for: member.key)
         shardOf[TensorName(member.key)] = shard
-        if seen.insert(shard).inserted { shards.append(shard) }
+        if seen.insert(TensorName(shard)).inserted { shards.append(shard) }
       }
       for shard in shards.sorted(by: { $0.utf8.lexicographicallyPrecedes($1.utf8) }) {
         files.append((shard, try TensorFile(opening: folder.path(of: shard))))
@@ -41,11 +42,16 @@ struct ShardIndex {
   /// A shard's path is judged as text, not where its link leads: in the Hugging Face cache every shard is
   /// a link to a folder above.
   private static func checkContained(_ shard: String, for tensor: String) throws(SurgeryError) {
-    let components = shard.split(separator: "/", omittingEmptySubsequences: false)
+    // Bytes, not characters: a slash with a combining accent is one character, and still a separator.
+    let bytes = shard.utf8
+    let components = bytes.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
     let isSafe =
-      !shard.isEmpty && !shard.contains("\\") && !shard.contains(":")
-      && shard.unicodeScalars.allSatisfy { $0.value >= 0x20 && $0.value != 0x7F }
-      && components.allSatisfy { !$0.isEmpty && $0 != "." && $0 != ".." }
+      bytes.allSatisfy {
+        $0 >= 0x20 && $0 != 0x7F && $0 != UInt8(ascii: "\\") && $0 != UInt8(ascii: ":")
+      }
+      && components.allSatisfy {
+        !$0.isEmpty && !$0.elementsEqual(".".utf8) && !$0.elementsEqual("..".utf8)
+      }
     guard isSafe else {
       throw SurgeryError(
         .data, "index.path", "weight_map names a shard outside the folder", tensor: tensor,
@@ -67,7 +73,7 @@ struct ShardIndex {
             .data, "index.extra", "the tensor is in a shard, but not in weight_map",
             tensor: tensor.name.text, found: shard)
         }
-        guard listed == shard else {
+        guard TensorName(listed) == TensorName(shard) else {
           throw SurgeryError(
             .data, "index.wrong-shard", "the tensor is not in the shard that weight_map names",
             tensor: tensor.name.text, expected: listed, found: shard)

@@ -10,6 +10,8 @@ public struct TensorFile: Sendable {
   public var tensors: [StoredTensor]
   /// The metadata of the container as strings.
   public var metadata: [String: String]
+  /// The types of the metadata's values, where the container is GGUF.
+  public var ggufMetadata = GGUFMetadata()
   /// What was read though it is unusual.
   public var warnings: [String]
 
@@ -38,10 +40,11 @@ public struct TensorFile: Sendable {
     let format = try FileFormat.detect(file)
     switch format {
     case .safetensors: self = try .safetensors(file)
+    case .gguf: self = try .gguf(file)
     case .npy: self = try .npy(file)
     case .npz: self = try .npz(file, limits: limits)
     case .torch: self = try .torch(file, limits: limits)
-    case .gguf, .compact:
+    case .compact:
       throw SurgeryError(
         .unsupported, "file.format", "files of this format are not read", file: path,
         found: format.rawValue)

@@ -16,8 +16,30 @@ public protocol TensorSource: Sendable {
   /// Whether reading from front to back is much cheaper than anywhere else, as in compressed data.
   var isSequential: Bool { get }
 
+  /// The tensor's bytes as they are stored, where that is another dtype than the one delivered.
+  var encoded: EncodedTensor? { get }
+
   /// Makes a reader with its own position and scratch; one reader serves one thread.
   func makeReader() throws(SurgeryError) -> any TensorReader
+}
+
+extension TensorSource {
+  /// Nothing: what is stored is what is delivered.
+  public var encoded: EncodedTensor? { nil }
+}
+
+/// The stored form of a tensor that its source decodes into another dtype.
+public struct EncodedTensor: Sendable {
+  /// The dtype in the file, such as Q8_0 of a tensor that is delivered as F32.
+  public var dtype: DType
+  /// Where its bytes lie.
+  public var source: PlainSource
+
+  /// Describes a stored form.
+  public init(dtype: DType, source: PlainSource) {
+    self.dtype = dtype
+    self.source = source
+  }
 }
 
 /// Reads the delivered bytes of one tensor.
@@ -78,6 +100,17 @@ public struct StoredTensor: Sendable {
 
   /// The tensor's name.
   public var name: TensorName { info.name }
+
+  /// The dtype in the file, which is `info.dtype` unless reading decodes.
+  public var storedDType: DType { source.encoded?.dtype ?? info.dtype }
+
+  /// The tensor as its file has it, for copies into the same container: a Q8_0 tensor stays Q8_0.
+  public var undecoded: Self {
+    guard let encoded = source.encoded,
+      let stored = TensorInfo(name: info.name, dtype: encoded.dtype, shape: info.shape)
+    else { return self }
+    return Self(info: stored, source: encoded.source)
+  }
 
   /// The same bytes under another name.
   public func renamed(_ name: TensorName) -> Self {

@@ -2,8 +2,8 @@ import CTensorKernels
 
 /// What narrowing lost beyond ordinary rounding.
 public struct NarrowingLoss: Sendable, Hashable {
-  /// Finite values that the narrower type cannot hold: they became infinite, NaN or the nearest end of an
-  /// integer range.
+  /// Values that the narrower type cannot hold: finite ones became infinite, NaN or the nearest end of an
+  /// integer range; NaN and infinities count where the type is an integer.
   public var overflowed = 0
 
   /// Nothing lost.

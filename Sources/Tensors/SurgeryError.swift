@@ -83,7 +83,7 @@ extension SurgeryError: CustomStringConvertible {
   /// The failure in one line, without its hint.
   public var description: String {
     var line = ""
-    if let file { line += DisplayText.escaped(file) + ": " }
+    if let file { line += DisplayText.escaped(file, limit: 1000) + ": " }
     if let tensor { line += "tensor \"" + DisplayText.escaped(tensor) + "\": " }
     line += DisplayText.escaped(what, limit: 1000)
     switch (expected, found) {

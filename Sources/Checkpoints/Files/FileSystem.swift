@@ -78,6 +78,28 @@ enum FileSystem {
     return names.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
   }
 
+  /// Whether a file lies in a folder, however deep, by its path or by where its links lead.
+  static func isInside(_ file: FilePath, folder: Status) -> Bool {
+    var places = [file.removingLastComponent()]
+    let resolved = unsafe file.withPlatformString { path -> FilePath? in
+      guard let text = unsafe realpath(path, nil) else { return nil }
+      defer { unsafe free(text) }
+      return unsafe FilePath(platformString: text)
+    }
+    if let resolved { places.append(resolved.removingLastComponent()) }
+    return places.contains { place in
+      var place = place.isEmpty ? "." : place
+      var previous: Status?
+      while let status = try? status(of: place) {
+        if status.isSameFile(as: folder) { return true }
+        if let previous, previous.isSameFile(as: status) { return false }
+        previous = status
+        place.append("..")
+      }
+      return false
+    }
+  }
+
   /// `mkdir` with mode 0777 less the umask.
   static func makeFolder(_ path: FilePath) throws(Errno) {
     try unsafe check(path.withPlatformString { unsafe mkdir($0, 0o777) })
@@ -262,6 +284,10 @@ extension SurgeryError {
       Self(
         .outputRefused, "output.exists", "the output exists", file: path,
         hint: "--force replaces it")
+    case .noSpace, .diskQuotaExceeded, .fileTooLarge:
+      Self(
+        .io, "output.no-space", "\(call) failed: \(error.description)", file: path,
+        hint: "free space there, or choose another output")
     default:
       Self(.io, "io.write", "\(call) failed: \(error.description)", file: path)
     }

@@ -48,6 +48,8 @@ extension JSONValue {
       switch scalar {
       case "\"": out += "\\\""
       case "\\": out += "\\\\"
+      case "\u{8}": out += "\\b"
+      case "\u{C}": out += "\\f"
       case "\n": out += "\\n"
       case "\r": out += "\\r"
       case "\t": out += "\\t"

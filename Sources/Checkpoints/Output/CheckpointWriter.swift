@@ -140,8 +140,8 @@ public final class CheckpointWriter: Sendable {
   ///
   /// - Parameters:
   ///   - tensor: What to copy; its dtype and shape are those planned.
-  ///   - place: Where it goes.
   ///   - range: The bytes of the tensor to copy.
+  ///   - place: Where it goes.
   ///   - scratch: A buffer for what the kernel cannot copy.
   /// - Throws: What reading and writing throw.
   public func copy(

@@ -14,6 +14,7 @@ public final class OutputFile: Sendable {
   ///   - temporary: A name that does not exist yet.
   ///   - path: The final path, for messages.
   ///   - size: Bytes that the file will have, where known.
+  /// - Throws: `output.…` or `io.write`.
   init(temporary: FilePath, path: String, size: UInt64?) throws(SurgeryError) {
     self.path = path
     self.temporary = temporary
@@ -35,13 +36,11 @@ public final class OutputFile: Sendable {
 
   private func failure(_ call: String, _ error: Errno, needed: UInt64? = nil) -> SurgeryError {
     var failure = SurgeryError.writing(path, call, error)
-    if error == .noSpace || error == .diskQuotaExceeded || error == .fileTooLarge {
-      failure.id = "output.no-space"
+    if failure.id == "output.no-space" {
       failure.expected = needed.map { "\($0) bytes" }
       failure.found = FileSystem.freeBytes(at: temporary.removingLastComponent()).map {
         "\($0) bytes free"
       }
-      failure.hint = "free space there, or choose another output"
     }
     return failure
   }

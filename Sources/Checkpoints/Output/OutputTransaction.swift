@@ -60,7 +60,9 @@ public final class OutputTransaction: Sendable {
       mode = FileSystem.defaultFileMode()
     }
     let suffix = String(UInt32.random(in: .min ... .max), radix: 36)
-    temporary = parent.appending(".\(name).\(suffix).part")
+    // Cut, so that the name of the temporary is no longer than file systems allow.
+    let stem = String(String.UnicodeScalarView(name.unicodeScalars.prefix(40)))
+    temporary = parent.appending(".\(stem).\(suffix).part")
     if kind == .folder {
       do { try FileSystem.makeFolder(temporary) } catch {
         throw SurgeryError.writing(path, "mkdir", error)
@@ -72,6 +74,21 @@ public final class OutputTransaction: Sendable {
   deinit {
     FileSystem.removeTree(temporary)
     interruption.unregister(temporary)
+  }
+
+  /// Fails where the destination would refuse an output, before any work is done for it.
+  ///
+  /// - Parameters:
+  ///   - path: Where the output goes; its folder must exist.
+  ///   - kind: File or folder.
+  ///   - replacing: Whether an existing output is replaced (`--force`).
+  ///   - inputs: The files that are read; an output on top of one is refused.
+  /// - Throws: `output.…` where the destination refuses.
+  public static func checkDestination(
+    _ path: String, kind: Kind, replacing: Bool, inputs: [InputFile]
+  ) throws(SurgeryError) {
+    _ = try OutputTransaction(
+      path: path, kind: kind, replacing: replacing, inputs: inputs, interruption: Interruption())
   }
 
   private static func check(
@@ -98,14 +115,12 @@ public final class OutputTransaction: Sendable {
     if let input = inputs.first(where: { input in
       switch kind {
       case .file: input.status.isSameFile(as: existing)
-      case .folder:
-        (try? FileSystem.status(of: FilePath(input.path).removingLastComponent()))?
-          .isSameFile(as: existing) ?? false
+      case .folder: FileSystem.isInside(FilePath(input.path), folder: existing)
       }
     }) {
       throw SurgeryError(
         .data, "output.is-input",
-        "the output is the same \(kind == .file ? "file" : "folder") as an input",
+        kind == .file ? "the output is the same file as an input" : "the output holds an input",
         file: path, found: input.path, hint: "choose another output")
     }
     if kind == .folder, (try? FileSystem.contents(of: FilePath(path)))?.isEmpty == true { return }
@@ -144,7 +159,6 @@ public final class OutputTransaction: Sendable {
   /// - Parameters:
   ///   - files: Every file that `makeFile` made.
   ///   - inputs: Checked for changes before anything becomes visible.
-  ///   - warnings: Receives what could not be confirmed.
   /// - Throws: `io.…`, `output.…`, or `output.busy` where another writer was first.
   public func commit(
     _ files: [OutputFile], inputs: [InputFile]

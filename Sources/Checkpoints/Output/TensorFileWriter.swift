@@ -17,6 +17,7 @@ protocol TensorFileWriter: Sendable {
   ///   - bytes: Elements in row-major order, little-endian.
   ///   - tensor: Position of the tensor in the plan of this file.
   ///   - offset: Position of `bytes` in the tensor.
+  /// - Throws: `io.write` or `output.no-space`.
   func write(_ bytes: RawSpan, tensor: Int, at offset: Int) throws(SurgeryError)
 
   /// Writes what can only be written when all data is there (directories, checksums).
@@ -33,6 +34,11 @@ public struct TensorFilePlan: Sendable {
   public var tensors: [TensorInfo]
   /// Metadata of the container.
   public var metadata: [String: String]
+  /// The types of metadata values in GGUF.
+  ///
+  /// A key whose text here is the one in `metadata` is written with its type, every other key of `metadata` as a string. The
+  /// other formats take no notice.
+  public var ggufMetadata = GGUFMetadata()
   /// How hard npz compresses, 1 (fastest) to 9 (smallest); `nil` stores the tensors as they are.
   public var compression: Int?
 
@@ -57,6 +63,7 @@ public struct TensorFilePlan: Sendable {
   ) throws(SurgeryError) -> any TensorFileWriter {
     switch format {
     case .safetensors: try SafetensorsWriter(self, makeFile)
+    case .gguf: try GGUFWriter(self, makeFile)
     case .npy: try NpyWriter(self, makeFile)
     case .npz:
       if let compression {
@@ -64,7 +71,7 @@ public struct TensorFilePlan: Sendable {
       } else {
         try StoredNpzWriter(self, makeFile)
       }
-    case .torch, .gguf, .compact:
+    case .torch, .compact:
       throw SurgeryError(
         .unsupported, "output.format", "files of this format are not written",
         found: format.rawValue)

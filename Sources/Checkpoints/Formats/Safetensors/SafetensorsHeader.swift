@@ -98,7 +98,13 @@ struct SafetensorsHeader {
           "the value of \"\(DisplayText.escaped(key))\" in __metadata__ is not a string",
           id: "st.metadata")
       }
-      metadata[key] = try scanner.string()
+      let text = try scanner.string()
+      // The scanner compared bytes; a Swift dictionary holds canonically equal keys for one.
+      if metadata.updateValue(text, forKey: key) != nil {
+        throw scanner.failure(
+          "two keys of __metadata__ are canonically equal: \"\(DisplayText.escaped(key))\"",
+          id: "st.metadata")
+      }
     }
     return metadata
   }
@@ -186,8 +192,8 @@ struct SafetensorsHeader {
       if entry.end > dataSize {
         throw SurgeryError(
           .data, "st.truncated", "the data ends beyond the file, which is truncated",
-          tensor: entry.info.name.text, expected: "\(dataOffset + entry.end) bytes",
-          found: "\(dataOffset + dataSize) bytes", hint: "download the file again")
+          tensor: entry.info.name.text, expected: "\(entry.end) bytes of data",
+          found: "\(dataSize) bytes of data", hint: "download the file again")
       }
       guard entry.begin == position else {
         let isHole = entry.begin > position

@@ -1,7 +1,10 @@
 import Tensors
 
-/// Writes a safetensors file as the reference lays it out: tensors by descending alignment, then by name; the header
-/// padded with spaces to a multiple of 8 bytes; metadata sorted. The same tensors give the same bytes.
+/// Writes a safetensors file byte for byte as the reference does.
+///
+/// Tensors lie by descending dtype in the reference's order, which descends in alignment too, then by name; the header
+/// is padded with spaces to a multiple of 8 bytes; metadata is sorted, where the reference leaves its order to chance.
+/// The same tensors give the same bytes.
 struct SafetensorsWriter: TensorFileWriter {
   private let file: OutputFile
   /// Position in the file of each tensor of the plan.
@@ -12,10 +15,10 @@ struct SafetensorsWriter: TensorFileWriter {
   init(
     _ plan: TensorFilePlan, _ makeFile: (UInt64?) throws(SurgeryError) -> OutputFile
   ) throws(SurgeryError) {
+    let ranks = plan.tensors.map { Self.ascendingTypes.firstIndex(of: $0.dtype) ?? -1 }
     let order = plan.tensors.indices.sorted { left, right in
-      let (first, second) = (plan.tensors[left], plan.tensors[right])
-      let (bits, otherBits) = (first.dtype.bitsPerElement ?? 0, second.dtype.bitsPerElement ?? 0)
-      return bits == otherBits ? first.name < second.name : bits > otherBits
+      ranks[left] == ranks[right]
+        ? plan.tensors[left].name < plan.tensors[right].name : ranks[left] > ranks[right]
     }
     var header = "{"
     if !plan.metadata.isEmpty {
@@ -63,6 +66,12 @@ struct SafetensorsWriter: TensorFileWriter {
     file = try makeFile(dataOffset + position)
     try file.write((0..<8).map { UInt8(truncatingIfNeeded: length >> (8 * $0)) } + bytes, at: 0)
   }
+
+  /// The order of `enum Dtype` in `safetensors/src/tensor.rs`, by which the reference sorts.
+  private static let ascendingTypes: [DType] = [
+    .bool, .f4, .f6e2m3, .f6e3m2, .u8, .i8, .f8e5m2, .f8e4m3, .f8e8m0, .i16, .u16, .f16, .bf16,
+    .i32, .u32, .f32, .c64, .f64, .i64, .u64,
+  ]
 
   func plainOffset(of tensor: Int) -> UInt64? { offsets[tensor] }
 

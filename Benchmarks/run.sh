@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Builds what the measurements need and runs them; `run.sh --peers` also installs PyTorch to measure against.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+folder=${BENCH_FOLDER:-.build/bench}
+mkdir -p "$folder"
+if [ ! -x "$folder/venv/bin/python" ]; then python3 -m venv "$folder/venv"; fi
+packages=(numpy ml_dtypes)
+case " $* " in *" --peers "*) packages+=(torch safetensors);; esac
+"$folder/venv/bin/python" -m pip install --quiet "${packages[@]}"
+"$folder/venv/bin/python" Benchmarks/run.py "$(swift build -c release --show-bin-path)/lora-surgery" "$folder" "$@"

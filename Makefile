@@ -1,0 +1,52 @@
+# The two commands that a new clone needs are `make demo` and `make test`.
+
+SHELL := /bin/bash
+PREFIX ?= /usr/local
+SWIFT ?= swift
+BINARY = $$($(SWIFT) build -c release --show-bin-path)/lora-surgery
+
+.PHONY: demo build test bench format lint install packages clean
+
+demo: build
+	@rm -rf .build/demo && mkdir -p .build/demo
+	@set -euo pipefail; run() { printf '\n$$ lora-surgery %s\n' "$$*"; "$(BINARY)" "$$@"; }; \
+	run extract --base fixtures/demo/base --tuned fixtures/demo/tuned -o .build/demo/adapter --rank 16; \
+	run inspect .build/demo/adapter; \
+	run merge fixtures/demo/base .build/demo/adapter -o .build/demo/merged; \
+	run compare .build/demo/merged fixtures/demo/tuned --tolerance 0.2; \
+	printf '\nThe adapter is in .build/demo/adapter, the merged model in .build/demo/merged.\n'
+
+build: packages
+	$(SWIFT) build -c release --product lora-surgery
+
+test: packages
+	$(SWIFT) test
+
+bench: build
+	Benchmarks/run.sh
+
+format:
+	$(SWIFT) format --in-place --recursive Package.swift Sources Tests
+
+lint:
+	$(SWIFT) format lint --strict --recursive Package.swift Sources Tests
+
+install: build
+	install -d "$(DESTDIR)$(PREFIX)/bin"
+	install -m 755 "$(BINARY)" "$(DESTDIR)$(PREFIX)/bin/lora-surgery"
+
+# Debian's development packages, where they are missing; sudo only where it is needed and there.
+packages:
+	@missing=(); \
+	for package in libopenblas-dev zlib1g-dev; do \
+	  dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || missing+=($$package); \
+	done; \
+	if command -v dpkg-query >/dev/null && [ $${#missing[@]} -gt 0 ]; then \
+	  echo "installing $${missing[*]}"; \
+	  as_root=; [ "$$(id -u)" = 0 ] || as_root=sudo; \
+	  export DEBIAN_FRONTEND=noninteractive; \
+	  $$as_root apt-get update -qq && $$as_root apt-get install -y -qq "$${missing[@]}" >/dev/null; \
+	fi
+
+clean:
+	rm -rf .build

@@ -1,0 +1,86 @@
+import Checkpoints
+public import Tensors
+
+/// Reads adapters of one dialect.
+protocol DialectReader: SendableMetatype {
+  /// The dialect.
+  static var dialect: Dialect { get }
+
+  /// Why these files are of this dialect; `nil` where they are not.
+  static func recognises(_ files: AdapterFiles) -> String?
+
+  /// Reads the adapter; its tensors are described, not loaded.
+  ///
+  /// - Parameters:
+  ///   - files: The opened files.
+  ///   - options: What the user says.
+  ///   - reason: How the dialect was recognised.
+  static func read(
+    _ files: AdapterFiles, options: AdapterOptions, reason: String
+  ) throws(SurgeryError) -> Adapter
+}
+
+/// Every dialect that is read; detection asks in this order, which is that of the keys' specificity.
+enum DialectRegistry {
+  static let readers: [any DialectReader.Type] = [
+    PEFTReader.self, MLXReader.self, RTorchReader.self, KohyaReader.self, DiffusersReader.self,
+    ComfyUIReader.self, LoralibReader.self, HandWrittenReader.self,
+  ]
+}
+
+extension Adapter {
+  /// Opens an adapter: a file, or a folder with its configuration.
+  ///
+  /// - Parameters:
+  ///   - path: As the user named it.
+  ///   - options: What the user says; `dialect` overrules detection.
+  /// - Throws: `adapter.not-adapter` where no dialect recognises the files, and what the dialects' readers throw.
+  /// - Complexity: Proportional to the headers; no tensor's data is read but single numbers.
+  public init(
+    opening path: String, options: AdapterOptions = AdapterOptions()
+  ) throws(SurgeryError) {
+    let files = try AdapterFiles(opening: path)
+    do throws(SurgeryError) {
+      self = try Self.read(files, options: options)
+    } catch {
+      throw error.inFile(files.file.file.path)
+    }
+  }
+
+  private static func read(
+    _ files: AdapterFiles, options: AdapterOptions
+  ) throws(SurgeryError) -> Adapter {
+    for reader in DialectRegistry.readers {
+      if let wanted = options.dialect {
+        if reader.dialect == wanted {
+          return try reader.read(files, options: options, reason: "given with --from")
+        }
+      } else if let reason = reader.recognises(files) {
+        return try reader.read(files, options: options, reason: reason)
+      }
+    }
+    if let wanted = options.dialect {
+      throw SurgeryError.unsupportedAdapter(
+        "adapters of this dialect are not read", found: wanted.rawValue)
+    }
+    if let config = files.config, config["lora_alpha"] != nil || config["r"] != nil {
+      throw SurgeryError.adapter(
+        "config", "adapter_config.json has no peft_type", file: files.configPath,
+        expected: "peft_type", hint: "--from peft reads it as PEFT LoRA")
+    }
+    throw SurgeryError.adapter(
+      "not-adapter", "no dialect recognises these tensors as an adapter",
+      expected: "keys such as lora_A.weight, lora_down.weight or lora_a",
+      found: files.tensors.map(\.name.text).listed(limit: 4),
+      hint: "--from names the dialect, --pair the factors of a tensor")
+  }
+
+  /// Whether a path looks like an adapter rather than a model: for commands that take either.
+  ///
+  /// - Parameter path: A file or folder.
+  /// - Returns: Whether a dialect recognises it.
+  public static func isAdapter(at path: String) -> Bool {
+    guard let files = try? AdapterFiles(opening: path) else { return false }
+    return DialectRegistry.readers.contains { $0.recognises(files) != nil }
+  }
+}

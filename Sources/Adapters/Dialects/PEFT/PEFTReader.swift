@@ -1,0 +1,123 @@
+import Checkpoints
+import Tensors
+
+/// Hugging Face PEFT: `adapter_config.json` beside `adapter_model.safetensors` (dialects.md, sections 4 and 5).
+enum PEFTReader: DialectReader {
+  static let dialect = Dialect.peft
+
+  static func recognises(_ files: AdapterFiles) -> String? {
+    if let type = files.config?["peft_type"]?.text {
+      return "adapter_config.json has peft_type \(type)"
+    }
+    // A configuration without the field is left for the user to name, by way of the registry's message.
+    if files.config != nil { return nil }
+    if embeddedConfig(files) != nil { return "the file's metadata has a PEFT configuration" }
+    let isPEFT = files.tensors.contains {
+      $0.name.text.hasPrefix("base_model.model.") && $0.name.text.contains(".lora_")
+    }
+    return isPEFT ? "keys of PEFT without adapter_config.json" : nil
+  }
+
+  /// A configuration that this program put into the metadata of a single file.
+  private static func embeddedConfig(_ files: AdapterFiles) -> JSONValue? {
+    guard let text = files.metadata["lora_adapter_metadata"],
+      let json = try? JSONValue(parsing: Array(text.utf8)), json["peft_type"] != nil
+    else { return nil }
+    return json
+  }
+
+  static func read(
+    _ files: AdapterFiles, options: AdapterOptions, reason: String
+  ) throws(SurgeryError) -> Adapter {
+    let modules = try PEFTModules(files)
+    let config: PEFTConfig?
+    if let json = files.config ?? embeddedConfig(files) {
+      config = try PEFTConfig(
+        json, path: files.configPath ?? files.file.file.path,
+        type: options.dialect == .peft ? "LORA" : nil)
+    } else {
+      config = nil
+    }
+    var adapter = Adapter(
+      path: files.path, modules: [], provenance: .init(dialect: .peft, reason: reason))
+    adapter.provenance.config = config?.json
+    adapter.provenance.metadata = files.metadata
+    adapter.provenance.baseName = try config?.text("base_model_name_or_path")
+    adapter.provenance.warnings = files.file.warnings + modules.warnings
+    let moduleOptions = try ModuleOptions(options)
+    switch config?.type ?? "LORA" {
+    case "LORA":
+      let builder = try PEFTLoRABuilder(
+        config: config, file: files.file.file.path, options: moduleOptions)
+      try builder.build(modules, into: &adapter)
+    case let type:
+      guard let config, let method = PEFTMethods.method(type) else {
+        throw PEFTMethods.refusal(type, file: config?.path)
+      }
+      try PEFTMethodBuilder(
+        config: config, method: method, file: files.file.file.path, options: moduleOptions
+      ).build(modules, into: &adapter)
+    }
+    try PEFTReplacements(config).add(modules, to: &adapter)
+    return adapter
+  }
+}
+
+/// The tensors of a PEFT file by module.
+struct PEFTModules: Sendable {
+  /// One module: its tensors by what they are.
+  struct Module: Sendable {
+    let path: String
+    var parts: [String: StoredTensor] = [:]
+  }
+
+  /// Modules in the order of the file.
+  private(set) var modules: [Module] = []
+  /// Tensors stored in full, with their names in the model.
+  private(set) var full: [(name: String, tensor: StoredTensor)] = []
+  private(set) var warnings: [String] = []
+  let file: String
+
+  init(_ files: AdapterFiles) throws(SurgeryError) {
+    file = files.file.file.path
+    var positions: [String: Int] = [:]
+    var names: Set<String> = []
+    var fullNames: [String: (index: Int, isSaved: Bool)] = [:]
+    for tensor in files.tensors {
+      let key = try PEFTKey(tensor.name.text, file: file)
+      if let name = key.adapterName, names.insert(name).inserted, names.count > 1 {
+        throw SurgeryError.adapter(
+          "conflict", "the file holds several adapters", file: file, key: tensor.name.text,
+          expected: "one adapter", found: names.sorted().listed(),
+          hint: "save each adapter by itself")
+      }
+      switch key.role {
+      case .original: continue
+      case .full, .saved:
+        let isSaved = key.role == .saved
+        if let known = fullNames[key.module] {
+          guard known.isSaved != isSaved else { throw twice(tensor, key.module) }
+          if isSaved { full[known.index].tensor = tensor }
+        } else {
+          full.append((key.module, tensor))
+        }
+        fullNames[key.module] = (fullNames[key.module]?.index ?? full.count - 1, isSaved)
+      case .part(let part):
+        let index = positions[key.module] ?? modules.count
+        if index == modules.count {
+          positions[key.module] = index
+          modules.append(Module(path: key.module))
+        }
+        guard modules[index].parts.updateValue(tensor, forKey: part) == nil else {
+          throw twice(tensor, "\(part) of \(key.module)")
+        }
+      }
+    }
+  }
+
+  private func twice(_ tensor: StoredTensor, _ what: String) -> SurgeryError {
+    .adapter(
+      "conflict", "the file holds a tensor twice under two names", file: file,
+      key: tensor.name.text, found: what, hint: "save each adapter by itself")
+  }
+}

@@ -1,0 +1,195 @@
+import Checkpoints
+import Tensors
+
+/// Writes PEFT: a folder with `adapter_config.json`, or one file with the configuration in its metadata.
+///
+/// The rank and alpha that most modules have become `r` and `lora_alpha`; the others go to `rank_pattern` and `alpha_pattern`
+/// under the modules' full names (peft:src/peft/utils/other.py, `get_pattern_key`).
+struct PEFTWriter: DialectWriter {
+  static let dialect = Dialect.peft
+
+  static func plan(
+    _ adapter: Adapter, to path: String, options: AdapterWritingOptions
+  ) throws(SurgeryError) -> AdapterPlan {
+    var writer = PEFTWriter(dtype: options.dtype)
+    // A change of a bias is written beside that of its weight, whatever the order in the base.
+    for module in adapter.modules where module.target.parameter != "bias" {
+      try writer.add(module)
+    }
+    for module in adapter.modules where module.target.parameter == "bias" {
+      try writer.add(module)
+    }
+    for replacement in adapter.replacements { try writer.add(replacement) }
+    guard writer.decomposedCount == 0 || writer.decomposedCount == writer.modules.count else {
+      throw SurgeryError.inexpressible(
+        "modules with and without magnitudes", in: .peft, adapter.path)
+    }
+    let config = try writer.config(of: adapter)
+    let isFolder = FileFormat(extensionOf: path) == nil
+    let name =
+      isFolder
+      ? "adapter_model.\(options.format.rawValue)"
+      : path.split(separator: "/").last.map(String.init) ?? path
+    var metadata = ["format": "pt"]
+    if !isFolder { metadata["lora_adapter_metadata"] = config.text() }
+    let file = TensorFilePlan(
+      relativePath: name, format: options.format, tensors: writer.file.infos, metadata: metadata)
+    return AdapterPlan(
+      plan: CheckpointPlan(
+        path: path, kind: isFolder ? .folder : .file, files: [file],
+        extras: isFolder
+          ? [
+            .init(
+              relativePath: "adapter_config.json",
+              content: .bytes(Array((config.text(indent: 2) + "\n").utf8)))
+          ] : []),
+      contents: [writer.file.contents])
+  }
+
+  private var file: AdapterFileBuilder
+  /// Rank and alpha by module, in order.
+  private var modules: [(path: String, rank: Int, alpha: Double)] = []
+  private var places: [String: Int] = [:]
+  private var saved: [String] = []
+  private var hasBias = false
+  private var usesReplacedBias = false
+  private var decomposedCount = 0
+  private var adapted: Set<String> = []
+
+  private init(dtype: DType?) { file = AdapterFileBuilder(dtype: dtype) }
+
+  private mutating func add(_ module: ModuleUpdate) throws(SurgeryError) {
+    let path = try module.dottedModule(for: .peft)
+    let scale = try module.knownScale()
+    if let difference = module.update as? FullDifference, module.target.parameter == "bias",
+      let main = places[path].map({ modules[$0] })
+    {
+      // PEFT multiplies the bias by the module's scale (peft:src/peft/tuners/lora/layer.py).
+      let own = main.alpha / Double(main.rank)
+      try file.add(
+        "base_model.model.\(path).lora_B.bias", difference.difference,
+        shape: [difference.rows], scale: own == 0 ? 1 : scale / own)
+      hasBias = true
+      return
+    }
+    var changed = module.update
+    if let decomposed = changed as? Decomposed {
+      changed = decomposed.inner
+      try addMagnitude(decomposed, path, module.name)
+    }
+    guard let update = changed as? LowRank else {
+      throw SurgeryError.inexpressible(
+        "an update of kind \(module.update.algorithm)", in: .peft, module.name,
+        hint: "--as lora factors it anew")
+    }
+    guard module.target.parameter == "weight", update.core == nil else {
+      throw SurgeryError.inexpressible(
+        update.core == nil
+          ? "a change of \(module.target.parameter)" : "a low-rank update with a core",
+        in: .peft, module.name, hint: "--as lora factors it anew")
+    }
+    guard adapted.insert(path).inserted else {
+      throw SurgeryError.inexpressible("two updates of one tensor", in: .peft, module.name)
+    }
+    let rank = update.up.columns
+    places[path] = modules.count
+    modules.append((path, rank, scale * Double(rank)))
+    let key = "base_model.model.\(path)"
+    switch update.form {
+    case .linear:
+      try file.add("\(key).lora_A.weight", update.down)
+      try file.add("\(key).lora_B.weight", update.up)
+    case .embedding:
+      try file.add("\(key).lora_embedding_A", update.up.transposed())
+      try file.add("\(key).lora_embedding_B", update.down.transposed())
+    case .convolution(let kernel):
+      let inputs = update.down.columns / max(kernel.reduce(1, *), 1)
+      try file.add("\(key).lora_A.weight", update.down, shape: [rank, inputs] + kernel)
+      try file.add(
+        "\(key).lora_B.weight", update.up, shape: [update.up.rows, rank] + kernel.map { _ in 1 })
+    }
+  }
+
+  /// Magnitudes of outputs, or of an embedding's columns, which is all that PEFT has.
+  private mutating func addMagnitude(
+    _ decomposed: Decomposed, _ path: String, _ module: String
+  ) throws(SurgeryError) {
+    let form = (decomposed.inner as? LowRank)?.form
+    let expected: Decomposed.Axis = form == .embedding ? .inputs(kernelSize: 1) : .outputs
+    guard decomposed.axis == expected else {
+      throw SurgeryError.inexpressible(
+        "magnitudes on this axis", in: .peft, module)
+    }
+    let count = decomposed.magnitude.count
+    var shape = [count]
+    if case .convolution(let kernel) = form { shape = [1, count] + kernel.map { _ in 1 } }
+    decomposedCount += 1
+    try file.add(
+      "base_model.model.\(path).lora_magnitude_vector", decomposed.magnitude, shape: shape)
+  }
+
+  private mutating func add(_ replacement: Replacement) throws(SurgeryError) {
+    let target = replacement.target
+    guard target.spelling == .dotted, !target.parameter.isEmpty else {
+      throw SurgeryError.inexpressible(
+        "a full tensor outside a module", in: .peft, target.tensorName)
+    }
+    if adapted.contains(target.module) {
+      // A wrapped layer's own tensors lie one level down (peft:src/peft/utils/save_and_load.py).
+      try file.add(
+        "base_model.model.\(target.module).base_layer.\(target.parameter)",
+        full: replacement.tensor)
+      usesReplacedBias = usesReplacedBias || target.parameter == "bias"
+      return
+    }
+    try file.add("base_model.model.\(target.tensorName)", full: replacement.tensor)
+    if !saved.contains(target.module) { saved.append(target.module) }
+  }
+
+  private func config(of adapter: Adapter) throws(SurgeryError) -> JSONValue {
+    let rank = Self.commonest(modules.map(\.rank)) ?? 8
+    let alpha = Self.commonest(modules.map(\.alpha)) ?? Double(rank)
+    let paths = modules.map(\.path)
+    // A full name also matches as the end of a longer one; PEFT 0.15 and later anchor what begins with '^'.
+    var ends = Set<Substring>()
+    for path in paths {
+      for index in path.indices where path[index] == "." {
+        ends.insert(path[path.index(after: index)...])
+      }
+    }
+    func pattern(_ path: String) -> String { ends.contains(path[...]) ? "^\(path)" : path }
+    let ranks = modules.filter { $0.rank != rank }.map {
+      JSONValue.Member(pattern($0.path), .integer($0.rank))
+    }
+    let alphas = modules.filter { $0.alpha != alpha }.map {
+      JSONValue.Member(pattern($0.path), .double($0.alpha))
+    }
+    return .object([
+      .init("peft_type", .string("LORA")),
+      .init("task_type", .null),
+      .init("base_model_name_or_path", adapter.provenance.baseName.map { .string($0) } ?? .null),
+      .init("inference_mode", .bool(true)),
+      .init("r", .integer(rank)),
+      .init("lora_alpha", .double(alpha)),
+      .init("rank_pattern", .object(ranks)),
+      .init("alpha_pattern", .object(alphas)),
+      .init("target_modules", .array(paths.map { .string($0) })),
+      .init("modules_to_save", saved.isEmpty ? .null : .array(saved.map { .string($0) })),
+      .init("bias", .string(usesReplacedBias ? "lora_only" : "none")),
+      .init("lora_bias", .bool(hasBias)),
+      .init("lora_dropout", .double(0)),
+      .init("fan_in_fan_out", .bool(adapter.fanInFanOut ?? false)),
+      .init("init_lora_weights", .bool(true)),
+      .init("use_rslora", .bool(false)),
+      .init("use_dora", .bool(decomposedCount > 0)),
+    ])
+  }
+
+  /// The value that occurs most often; the first of those in the order of the modules.
+  static func commonest<Value: Hashable>(_ values: [Value]) -> Value? {
+    var counts: [Value: Int] = [:]
+    for value in values { counts[value, default: 0] += 1 }
+    let most = counts.values.max() ?? 0
+    return values.first { counts[$0] == most }
+  }
+}

@@ -1,0 +1,231 @@
+import Checkpoints
+import Tensors
+
+/// Collects, tensor by tensor, what an adapter does to a base.
+struct Resolver {
+  private let adapter: Adapter
+  private let base: Checkpoint
+  private let options: ModuleOptions
+  private let allowsUnmatched: Bool
+  private let architecture: Architecture
+  private let names: BaseNames
+  private var tensors: [TensorName: TensorUpdates] = [:]
+  private var missing: [(name: String, key: String)] = []
+  private var notes: [String: Int] = [:]
+
+  init(
+    adapter: Adapter, base: Checkpoint, options: AdapterOptions
+  ) throws(SurgeryError) {
+    self.adapter = adapter
+    self.base = base
+    self.options = try ModuleOptions(options)
+    allowsUnmatched = options.allowsUnmatched
+    architecture = Architecture(of: base)
+    names = BaseNames(base, tiesEmbeddings: architecture.tiesEmbeddings)
+  }
+
+  /// A change made to fit one tensor.
+  private struct Fit {
+    var tensor: TensorName
+    var fitted: FittedUpdate
+    var rows: Range<Int>
+  }
+
+  mutating func add(_ replacement: Replacement) throws(SurgeryError) {
+    let key = replacement.tensor.name.text
+    let new = replacement.tensor.info.shape
+    let candidates = names.candidates(for: options.renamed(replacement.target))
+    let places = candidates.compactMap { candidate in
+      candidate.entries.count == 1 && candidate.entries[0].part == nil
+        ? base[candidate.entries[0].tensor] : nil
+    }
+    guard let first = places.first else {
+      missing.append((replacement.target.tensorName, key))
+      return
+    }
+    if let note = candidates.first?.note { notes[note, default: 0] += 1 }
+    let fitting = places.filter {
+      $0.info.shape.dimensions.dropFirst() == new.dimensions.dropFirst()
+    }
+    guard let stored = fitting.first(where: { $0.info.shape == new }) ?? fitting.first else {
+      throw SurgeryError.adapter(
+        "shape", "a tensor that the adapter stores in full does not fit the base",
+        file: adapter.path, key: key, expected: "\(first.info.shape) of base tensor \(first.name)",
+        found: "\(new)", hint: "use the base that the adapter was trained on")
+    }
+    var updates = tensors[stored.name] ?? TensorUpdates(name: stored.name, source: stored)
+    if updates.replacement != nil {
+      // A tied head is stored beside its embedding and is the same tensor.
+      if candidates.first?.isTied == true { return }
+      throw SurgeryError.adapter(
+        "conflict", "two tensors of the adapter replace the same tensor of the base",
+        file: adapter.path, key: key, found: stored.name.text)
+    }
+    if stored.info.shape != new {
+      notes["\(stored.name.text) grows from \(stored.info.shape) to \(new)", default: 0] += 1
+    }
+    updates.source = replacement.tensor.renamed(stored.name)
+    updates.replacement = replacement.reason
+    tensors[stored.name] = updates
+  }
+
+  /// Notes something for the report.
+  mutating func note(_ text: String, tensors: Int) { notes[text, default: 0] += tensors }
+
+  /// The products of a pair that fit the tensor that its module names.
+  func solutions(of pair: UnsolvedPair, _ module: ModuleUpdate) -> Set<UnsolvedPair.Convention> {
+    guard let entry = names.candidates(for: options.renamed(module.target)).first?.entries.first,
+      let shape = base[entry.tensor]?.info.shape, shape.rank == 2
+    else { return [] }
+    let said = options.isTransposed(module.name) ?? architecture.isTransposed(entry.tensor) ?? false
+    return Set(
+      pair.solutions(
+        rows: said ? shape.columns : shape.rows, columns: said ? shape.rows : shape.columns))
+  }
+
+  mutating func add(_ module: ModuleUpdate) throws(SurgeryError) {
+    let key = module.update.factors.first?.tensor.name.text ?? module.name
+    do throws(SurgeryError) {
+      try resolve(module, key: key)
+    } catch {
+      var error = error.inFile(adapter.path)
+      error.tensor = error.tensor ?? key
+      throw error
+    }
+  }
+
+  private mutating func resolve(_ module: ModuleUpdate, key: String) throws(SurgeryError) {
+    var fits: [(fits: [Fit], note: String?)] = []
+    var failure: SurgeryError?
+    var isKnown = false
+    for parameter in [module.target.parameter] + module.target.alternatives where fits.isEmpty {
+      var target = options.renamed(module.target)
+      target.parameter = parameter
+      for candidate in names.candidates(for: target) {
+        isKnown = true
+        do throws(SurgeryError) {
+          fits.append((try fit(module, candidate), candidate.note))
+        } catch {
+          failure = failure ?? error
+        }
+      }
+    }
+    guard isKnown else {
+      if !module.isOptional { missing.append((module.target.tensorName, key)) }
+      return
+    }
+    if fits.isEmpty, let failure { throw failure }
+    if fits.count > 1 {
+      throw SurgeryError.adapter(
+        "ambiguous-target", "several tensors of the base have the module's name and shape",
+        expected: "one tensor for \(module.name)",
+        found: fits.flatMap { $0.fits.map(\.tensor.text) }.listed(),
+        hint: "--map renames the module to the one that is meant")
+    }
+    for fit in fits.first?.fits ?? [] { try commit(fit, module) }
+    if let note = fits.first?.note { notes[note, default: 0] += 1 }
+  }
+
+  private func fit(
+    _ module: ModuleUpdate, _ candidate: BaseNames.Candidate
+  ) throws(SurgeryError) -> [Fit] {
+    var result: [Fit] = []
+    var firstRow = 0
+    for entry in candidate.entries {
+      guard let stored = tensors[entry.tensor]?.source ?? base[entry.tensor] else { continue }
+      guard stored.info.dtype.isFloatingPoint else {
+        throw SurgeryError.adapter(
+          "quantised-base", "the base tensor is quantised or of integers",
+          expected: "a floating-point type", found: "\(stored.info.dtype) of \(entry.tensor.text)",
+          hint: "dequantise the base first")
+      }
+      var update = module.update
+      if candidate.entries.count > 1 {
+        let rows = firstRow..<(firstRow + stored.info.shape.rows)
+        firstRow = rows.upperBound
+        guard let slice = update.slice(rows: rows) else {
+          throw SurgeryError.unsupportedAdapter(
+            "the base splits a module that the adapter changes as one", id: "unsupported-layout",
+            found: candidate.entries.map(\.tensor.text).listed())
+        }
+        update = slice
+      }
+      let fitted = try update.fitted(
+        to: FittingTarget(
+          name: entry.tensor, shape: stored.info.shape, part: entry.part,
+          saidTransposed: options.isTransposed(module.name),
+          knownTransposed: architecture.isTransposed(entry.tensor),
+          configuredTransposed: adapter.fanInFanOut,
+          enabledParts: options.enabledParts(module.name)))
+      result.append(
+        Fit(
+          tensor: entry.tensor, fitted: fitted,
+          rows: entry.part ?? 0..<max(fitted.update.rows, 1)))
+    }
+    if candidate.entries.count > 1, firstRow != module.update.rows {
+      throw SurgeryError.adapter(
+        "shape", "the adapter does not fit the base", expected: "\(firstRow) rows",
+        found: "\(module.update.rows) rows")
+    }
+    return result
+  }
+
+  private mutating func commit(_ fit: Fit, _ module: ModuleUpdate) throws(SurgeryError) {
+    guard let stored = base[fit.tensor] else { return }
+    var updates = tensors[fit.tensor] ?? TensorUpdates(name: fit.tensor, source: stored)
+    guard let scale = module.scale else {
+      throw SurgeryError.adapter(
+        "no-scale", "the adapter's files do not say how it is scaled",
+        expected: "alpha of module \(module.name)",
+        found: "none (\(adapter.provenance.reason))",
+        hint: "--alpha gives it, or --scale the final factor")
+    }
+    if !updates.updates.isEmpty, updates.isTransposed != fit.fitted.isTransposed {
+      throw SurgeryError.adapter(
+        "ambiguous-orientation", "two modules disagree on how the base tensor is stored",
+        found: fit.tensor.text, hint: "--fan-in-fan-out says how the target is stored")
+    }
+    updates.isTransposed = fit.fitted.isTransposed
+    updates.stackedRows = fit.fitted.storedRows
+    updates.updates.append(
+      ResolvedUpdate(
+        module: module.name, update: fit.fitted.update,
+        scale: scale * fit.fitted.scaleFactor * Double(module.repetitions), rows: fit.rows))
+    tensors[fit.tensor] = updates
+  }
+
+  func finished() throws(SurgeryError) -> ResolvedAdapter {
+    if let first = missing.first, !allowsUnmatched {
+      throw SurgeryError.adapter(
+        "unknown-target", "the base has no tensor for \(missing.count) of the adapter's modules",
+        file: adapter.path, key: first.key,
+        expected: "\(first.name) in \(base.path), which has "
+          + names.nearest(to: first.name).listed(),
+        found: missing.map(\.name).listed(),
+        hint: "use the base that the adapter was trained on, --map renames modules, "
+          + "--allow-unmatched leaves them out")
+    }
+    var warnings = adapter.provenance.warnings
+    warnings += missing.map { "\($0.key): no tensor \($0.name) in the base; left out" }
+    warnings += notes.sorted { $0.key < $1.key }.map { "\($0.key) (\($0.value) tensors)" }
+    return ResolvedAdapter(
+      adapter: adapter, tensors: base.tensors.compactMap { tensors[$0.name] },
+      unmatched: missing.map(\.key), warnings: warnings)
+  }
+}
+
+extension Update {
+  /// The part of the update that changes some rows, where its kind can be cut.
+  func slice(rows: Range<Int>) -> (any Update)? {
+    guard rows.upperBound <= self.rows else { return nil }
+    switch self {
+    case var pair as LowRank:
+      pair.up = pair.up.rows(rows)
+      return pair
+    case var difference as FullDifference:
+      difference.difference = difference.difference.rows(rows)
+      return difference
+    default: return nil
+    }
+  }
+}

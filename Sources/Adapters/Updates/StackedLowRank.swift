@@ -1,0 +1,141 @@
+import Checkpoints
+public import LinearAlgebra
+public import Tensors
+
+/// Low-rank changes of a stack of matrices in one tensor `[experts, d1, d2]`, taken as one matrix of `experts · d1` rows.
+///
+/// PEFT stores `down` expert-major, `experts · rank x in`, and `up` rank-major, `out x rank · experts` with the expert fastest
+/// (peft:src/peft/tuners/lora/layer.py, `ParamWrapper.get_delta_weight`).
+public struct StackedLowRank: Update {
+  /// What holds for square experts, whose shape does not say which way they lie.
+  public enum SquareRule: Sendable, Hashable {
+    /// As `out x in`.
+    case straight
+    /// As `in x out`.
+    case transposed
+    /// Nobody knows.
+    case unknown
+  }
+
+  /// `out x (rank · experts)`, or expert-major `(experts · out) x rank`.
+  public var up: Factor
+  /// `(experts · rank) x in`.
+  public var down: Factor
+  private let expertRank: Int
+  private let square: SquareRule
+  private let isExpertMajor: Bool
+  private var isTransposed = false
+
+  /// Describes a stack.
+  ///
+  /// - Parameters:
+  ///   - up: `out x (rank · experts)`, the expert fastest.
+  ///   - down: `(experts · rank) x in`.
+  ///   - rank: The rank of one expert; divides the rows of `down`.
+  ///   - square: What holds for square experts.
+  ///   - isExpertMajor: Whether `up` is `(experts · out) x rank` instead, as in MLX.
+  /// - Throws: `adapter.dtype`.
+  public init(
+    up: Factor, down: Factor, rank: Int, square: SquareRule, isExpertMajor: Bool = false
+  ) throws(SurgeryError) {
+    for factor in [up, down] where !factor.dtype.isFloatingPoint { throw factor.notFloating }
+    self.up = up
+    self.down = down
+    self.square = square
+    self.isExpertMajor = isExpertMajor
+    expertRank = rank
+  }
+
+  /// LoRA.
+  public var algorithm: String { "lora" }
+  /// Matrices in the stack.
+  public var experts: Int { down.rows / expertRank }
+  /// All rows of the stack.
+  public var rows: Int { experts * (isTransposed ? down.columns : outputs) }
+  /// Columns of each matrix.
+  public var columns: Int { isTransposed ? outputs : down.columns }
+  private var outputs: Int { isExpertMajor ? up.rows / max(experts, 1) : up.rows }
+  /// The rank of one expert.
+  public var rank: Int? { expertRank }
+  /// Both factors.
+  public var factors: [Factor] { [down, up] }
+
+  /// Decides from the stack's shape which way its matrices lie.
+  public func fitted(to target: FittingTarget) throws(SurgeryError) -> FittedUpdate {
+    let (out, inputs) = (outputs, down.columns)
+    let dimensions = target.shape.dimensions
+    guard dimensions.count == 3, dimensions[0] == experts else {
+      throw target.mismatch(experts * out, inputs)
+    }
+    let straight = dimensions[1] == out && dimensions[2] == inputs
+    let transposed = dimensions[1] == inputs && dimensions[2] == out
+    guard straight || transposed else { throw target.mismatch(experts * out, inputs) }
+    var fitted = self
+    if straight && transposed {
+      switch target.saidTransposed.map({ $0 ? SquareRule.transposed : .straight }) ?? square {
+      case .straight: fitted.isTransposed = false
+      case .transposed: fitted.isTransposed = true
+      case .unknown:
+        throw SurgeryError.adapter(
+          "ambiguous-orientation", "square experts: the file does not say which way they lie",
+          key: down.tensor.name.text, expected: "peft_version in adapter_config.json",
+          found: "\(target.shape) of \(target.name.text)",
+          hint: "--fan-in-fan-out says how the target is stored")
+      }
+    } else {
+      fitted.isTransposed = transposed
+    }
+    return FittedUpdate(
+      update: fitted, isTransposed: false, storedRows: dimensions[0] * dimensions[1])
+  }
+
+  /// Reads both factors.
+  public func loaded<Scalar: BLASScalar>(
+    scale: Double, as scalar: Scalar.Type
+  ) throws(SurgeryError) -> any LoadedUpdate<Scalar> {
+    let down = try down.matrix(of: Scalar.self)
+    let up = try up.matrix(of: Scalar.self)
+    var deltas: [LoadedLowRank<Scalar>] = []
+    for expert in 0..<experts {
+      let own = upper(of: expert, up)
+      let rows = (expert * expertRank)..<((expert + 1) * expertRank)
+      let first = down.block(rows: rows, columns: 0..<down.columns)
+      deltas.append(
+        isTransposed
+          ? LoadedLowRank(up: first.transposed(), down: own.transposed(), scale: scale)
+          : LoadedLowRank(up: own, down: first, scale: scale))
+    }
+    return LoadedStack<Scalar>(experts: deltas, height: rows / max(experts, 1))
+  }
+
+  private func upper<Scalar: BLASScalar>(of expert: Int, _ up: Matrix<Scalar>) -> Matrix<Scalar> {
+    if isExpertMajor {
+      return up.block(
+        rows: (expert * outputs)..<((expert + 1) * outputs), columns: 0..<expertRank)
+    }
+    var own = Matrix<Scalar>(rows: outputs, columns: expertRank)
+    for row in 0..<outputs {
+      for column in 0..<expertRank { own[row, column] = up[row, column * experts + expert] }
+    }
+    return own
+  }
+}
+
+/// A stack of low-rank changes in memory.
+struct LoadedStack<Scalar: BLASScalar>: AdditiveUpdate {
+  let experts: [LoadedLowRank<Scalar>]
+  let height: Int
+
+  func change(rows: Range<Int>, columns: Range<Int>) -> Matrix<Scalar> {
+    var elements: [Scalar] = []
+    elements.reserveCapacity(rows.count * columns.count)
+    var row = rows.lowerBound
+    while row < rows.upperBound {
+      let (expert, first) = row.quotientAndRemainder(dividingBy: height)
+      let count = min(height - first, rows.upperBound - row)
+      elements += experts[expert].change(rows: first..<(first + count), columns: columns).elements
+      row += count
+    }
+    return Matrix(rows: rows.count, columns: columns.count, elements: elements)
+  }
+}

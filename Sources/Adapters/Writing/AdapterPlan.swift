@@ -1,0 +1,149 @@
+public import Checkpoints
+import LinearAlgebra
+public import Tensors
+
+/// An adapter laid out in a dialect: every tensor of the output with where its bytes come from.
+public struct AdapterPlan: Sendable {
+  /// Where a planned tensor's bytes come from.
+  public enum Content: Sendable {
+    /// The bytes of a stored tensor, as they are.
+    case stored(StoredTensor)
+    /// Bytes made when they are wanted: the planned dtype and shape, row-major, little-endian.
+    case made(@Sendable () throws(SurgeryError) -> [UInt8])
+
+    /// The bytes.
+    ///
+    /// - Returns: All bytes of the tensor.
+    /// - Throws: What reading throws.
+    public func bytes() throws(SurgeryError) -> [UInt8] {
+      switch self {
+      case .stored(let tensor): try tensor.bytes()
+      case .made(let make): try make()
+      }
+    }
+  }
+
+  /// The files of the output.
+  public var plan: CheckpointPlan
+  /// For each file of the plan, the contents of its tensors.
+  public var contents: [[Content]]
+  /// What the user should know: what was folded, renamed or left out.
+  public var notes: [String]
+
+  /// Creates a plan.
+  public init(plan: CheckpointPlan, contents: [[Content]], notes: [String] = []) {
+    self.plan = plan
+    self.contents = contents
+    self.notes = notes
+  }
+
+  /// Writes the output; it appears whole or not at all.
+  ///
+  /// - Parameters:
+  ///   - replacing: Whether an existing output is replaced.
+  ///   - inputs: The files that are read.
+  ///   - interruption: The token that stops the work.
+  /// - Throws: What reading and writing throw.
+  public func write(
+    replacing: Bool, inputs: [InputFile], interruption: Interruption
+  ) throws(SurgeryError) {
+    let writer = try CheckpointWriter(
+      plan, replacing: replacing, inputs: inputs, interruption: interruption)
+    var scratch = [UInt8](repeating: 0, count: 1 << 20)
+    for (file, contents) in contents.enumerated() {
+      for (tensor, content) in contents.enumerated() {
+        let place = PlannedTensor(file: file, tensor: tensor)
+        switch content {
+        case .stored(let stored):
+          try writer.copy(stored, bytes: 0..<stored.info.byteCount, to: place, scratch: &scratch)
+        case .made(let make):
+          let bytes = try make()
+          try unsafe writer.write(bytes.span.bytes, to: place, at: 0)
+        }
+      }
+    }
+    try writer.commit()
+  }
+}
+
+/// Collects the tensors of one output file of an adapter.
+struct AdapterFileBuilder {
+  private(set) var infos: [TensorInfo] = []
+  private(set) var contents: [AdapterPlan.Content] = []
+  /// The dtype of what is written; `nil` keeps the stored one.
+  let dtype: DType?
+
+  init(dtype: DType?) { self.dtype = dtype }
+
+  /// Adds a view of a stored tensor, multiplied where `scale` is not 1, under a name and a shape.
+  mutating func add(
+    _ name: String, _ factor: Factor, shape: [Int]? = nil, scale: Double = 1
+  ) throws(SurgeryError) {
+    let dtype = dtype ?? factor.dtype
+    let info = try Self.info(name, dtype, shape ?? [factor.rows, factor.columns])
+    infos.append(info)
+    if scale == 1, dtype == factor.dtype {
+      contents.append(
+        factor.isPlain
+          ? .stored(factor.tensor.renamed(info.name))
+          : .made { () throws(SurgeryError) in try factor.bytes() })
+      return
+    }
+    contents.append(
+      .made { () throws(SurgeryError) in
+        var matrix = try factor.matrix(of: Double.self)
+        matrix.scale(by: scale)
+        return narrowed(matrix.elements, to: dtype)
+      })
+  }
+
+  /// Adds a view with rows or columns of zeros behind its own.
+  mutating func addPadded(
+    _ name: String, _ factor: Factor, rows: Int, columns: Int, scale: Double
+  ) throws(SurgeryError) {
+    let dtype = dtype ?? factor.dtype
+    infos.append(try Self.info(name, dtype, [rows, columns]))
+    contents.append(
+      .made { () throws(SurgeryError) in
+        var matrix = try factor.matrix(of: Double.self)
+        matrix.scale(by: scale)
+        var padded = Matrix<Double>(rows: rows, columns: columns)
+        for row in 0..<matrix.rows {
+          for column in 0..<matrix.columns { padded[row, column] = matrix[row, column] }
+        }
+        return narrowed(padded.elements, to: dtype)
+      })
+  }
+
+  /// Adds a stored tensor as it is, or in the wanted dtype.
+  mutating func add(_ name: String, full tensor: StoredTensor) throws(SurgeryError) {
+    guard let dtype, dtype != tensor.info.dtype, tensor.info.dtype.isFloatingPoint else {
+      infos.append(try Self.info(name, tensor.info.dtype, tensor.info.shape.dimensions))
+      contents.append(.stored(tensor))
+      return
+    }
+    try add(name, Factor(tensor), shape: tensor.info.shape.dimensions)
+  }
+
+  /// Adds numbers.
+  mutating func add(
+    _ name: String, values: [Double], shape: [Int], dtype: DType
+  ) throws(SurgeryError) {
+    infos.append(try Self.info(name, dtype, shape))
+    let bytes = narrowed(values, to: dtype)
+    contents.append(.made { bytes })
+  }
+
+  private static func info(
+    _ name: String, _ dtype: DType, _ shape: [Int]
+  ) throws(SurgeryError) -> TensorInfo {
+    guard let shape = Shape(shape),
+      let info = TensorInfo(name: TensorName(name), dtype: dtype, shape: shape)
+    else {
+      throw SurgeryError(
+        .bug, "adapter.plan", "a planned tensor has no valid shape", tensor: name,
+        found: "\(shape)")
+    }
+    return info
+  }
+}

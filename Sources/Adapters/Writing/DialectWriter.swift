@@ -1,0 +1,103 @@
+public import Checkpoints
+public import Tensors
+
+/// How an adapter is to be written.
+public struct AdapterWritingOptions: Sendable, Hashable, Codable {
+  /// The dialect.
+  public var dialect: Dialect
+  /// The container of the tensors.
+  public var format: FileFormat
+  /// The dtype of factors; `nil` keeps theirs.
+  public var dtype: DType?
+  /// The prefix of keys in dialects that have one to choose, such as kohya's `lora_unet`.
+  public var prefix: String?
+
+  /// Creates options.
+  ///
+  /// - Parameters:
+  ///   - dialect: The dialect.
+  ///   - format: The container of the tensors.
+  public init(dialect: Dialect, format: FileFormat = .safetensors) {
+    self.dialect = dialect
+    self.format = format
+  }
+}
+
+/// Lays adapters out in one dialect.
+protocol DialectWriter: SendableMetatype {
+  /// The dialect.
+  static var dialect: Dialect { get }
+
+  /// Plans the output.
+  ///
+  /// - Parameters:
+  ///   - adapter: What to write; its dotted names are those of the base.
+  ///   - path: Where it goes.
+  ///   - options: How it is written.
+  /// - Throws: `adapter.inexpressible` for what the dialect cannot hold.
+  static func plan(
+    _ adapter: Adapter, to path: String, options: AdapterWritingOptions
+  ) throws(SurgeryError) -> AdapterPlan
+}
+
+extension DialectRegistry {
+  /// Every dialect that is written.
+  static let writers: [any DialectWriter.Type] = [
+    PEFTWriter.self, KohyaWriter.self, DiffusersWriter.self, ComfyUIWriter.self,
+    LoralibWriter.self, MLXWriter.self,
+  ]
+}
+
+extension Adapter {
+  /// Lays this adapter out in a dialect.
+  ///
+  /// - Parameters:
+  ///   - path: Where it goes: a folder, or a file by its extension.
+  ///   - options: The dialect and the form of the tensors.
+  /// - Returns: The plan, complete before a byte is written.
+  /// - Throws: `adapter.inexpressible` with the module for what the dialect cannot hold; `adapter.unsupported` for a dialect
+  ///   that is not written.
+  public func plan(
+    to path: String, options: AdapterWritingOptions
+  ) throws(SurgeryError) -> AdapterPlan {
+    guard let writer = DialectRegistry.writers.first(where: { $0.dialect == options.dialect })
+    else {
+      throw SurgeryError.unsupportedAdapter(
+        "adapters of this dialect are not written", found: options.dialect.rawValue)
+    }
+    return try writer.plan(self, to: path, options: options)
+  }
+}
+
+extension SurgeryError {
+  /// The error for what a dialect cannot hold.
+  static func inexpressible(
+    _ what: String, in dialect: Dialect, _ module: String, hint: String? = nil
+  ) -> Self {
+    Self(
+      .unsupported, "adapter.inexpressible",
+      "\(dialect.rawValue) cannot express \(what)", tensor: module, hint: hint)
+  }
+}
+
+extension ModuleUpdate {
+  /// The scale, which writers need.
+  func knownScale() throws(SurgeryError) -> Double {
+    guard let scale else {
+      throw SurgeryError.adapter(
+        "no-scale", "the adapter's files do not say how module \(name) is scaled",
+        expected: "alpha", hint: "--alpha gives it, or --scale the final factor")
+    }
+    return scale
+  }
+
+  /// The dotted path of the module in the base, which writers of dotted keys need.
+  func dottedModule(for dialect: Dialect) throws(SurgeryError) -> String {
+    guard target.spelling == .dotted else {
+      throw SurgeryError.adapter(
+        "unknown-target", "the module's name with dots is only known from the base",
+        key: name, hint: "--base gives the model whose names decide")
+    }
+    return target.module
+  }
+}

@@ -1,0 +1,75 @@
+internal import COpenBLAS
+internal import CTensorKernels
+public import Tensors
+
+/// An element type that BLAS and LAPACK compute with: `Float` or `Double`.
+///
+/// No other type can conform, because only this module can make a ``BLASRoutines``.
+public protocol BLASScalar: WorkingScalar {
+  /// The routines for this type.
+  static var routines: BLASRoutines<Self> { get }
+}
+
+/// The BLAS and LAPACK routines of one element type; opaque outside this module.
+@safe
+public struct BLASRoutines<Scalar: BLASScalar>: Sendable {
+  typealias Pointer = UnsafePointer<Scalar>
+  typealias MutablePointer = UnsafeMutablePointer<Scalar>
+
+  /// Row-major `c = alpha · op(a) · op(b) + beta · c`, where `op` transposes if its flag is set.
+  let multiply:
+    @Sendable (
+      _ transposeA: Bool, _ transposeB: Bool, _ m: Int, _ n: Int, _ k: Int, _ alpha: Scalar,
+      _ a: Pointer, _ strideA: Int, _ b: Pointer, _ strideB: Int, _ beta: Scalar,
+      _ c: MutablePointer, _ strideC: Int
+    ) -> Void
+  /// Column-major thin SVD, see `lora_sgesdd`.
+  let singularValues:
+    @Sendable (
+      _ m: Int, _ n: Int, _ a: MutablePointer, _ s: MutablePointer, _ u: MutablePointer,
+      _ vt: MutablePointer
+    ) -> Int32
+  /// Column-major QR in place, see `lora_sqr`.
+  let orthonormalise:
+    @Sendable (_ m: Int, _ n: Int, _ a: MutablePointer, _ r: MutablePointer) -> Int32
+  /// Kernels for products with few directions, where this CPU and this type have them.
+  let thin: ThinKernels<Scalar>?
+}
+
+extension Float: BLASScalar {
+  /// Single-precision routines.
+  public static let routines = unsafe BLASRoutines<Float>(
+    multiply: { ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc in
+      unsafe lora_sgemm(
+        ta ? 1 : 0, tb ? 1 : 0, Int32(m), Int32(n), Int32(k), alpha, a, Int32(lda), b, Int32(ldb),
+        beta, c, Int32(ldc))
+    },
+    singularValues: { m, n, a, s, u, vt in unsafe lora_sgesdd(Int32(m), Int32(n), a, s, u, vt) },
+    orthonormalise: { m, n, a, r in unsafe lora_sqr(Int32(m), Int32(n), a, r) },
+    thin: lora_has_low_rank_kernels() == 0
+      ? nil
+      : unsafe ThinKernels(
+        images: { unsafe lora_images_f32($0, $1, $2, $3, $4, $5) },
+        addGram: { unsafe lora_add_gram_f32($0, $1, $2, $3, $4, $5) },
+        squares: { unsafe lora_squares_f32($0, $1) }))
+}
+
+extension Double: BLASScalar {
+  /// Double-precision routines.
+  public static let routines = unsafe BLASRoutines<Double>(
+    multiply: { ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc in
+      unsafe lora_dgemm(
+        ta ? 1 : 0, tb ? 1 : 0, Int32(m), Int32(n), Int32(k), alpha, a, Int32(lda), b, Int32(ldb),
+        beta, c, Int32(ldc))
+    },
+    singularValues: { m, n, a, s, u, vt in unsafe lora_dgesdd(Int32(m), Int32(n), a, s, u, vt) },
+    orthonormalise: { m, n, a, r in unsafe lora_dqr(Int32(m), Int32(n), a, r) },
+    thin: nil)
+}
+
+/// Makes BLAS use one thread in the whole process, so that parallel work over tensors is ours alone.
+///
+/// Call it once at the start of a program; a library never does.
+public func useSingleThreadedBLAS() {
+  openblas_set_num_threads(1)
+}

@@ -1,0 +1,98 @@
+public import Tensors
+
+/// A matrix that is read in blocks of whole rows and never lies in memory whole.
+///
+/// Typically the difference of two stored tensors, formed as the blocks are asked for.
+public protocol BlockedMatrix<Scalar> {
+  /// The precision of its elements.
+  associatedtype Scalar: BLASScalar
+  /// Number of rows.
+  var rows: Int { get }
+  /// Number of columns.
+  var columns: Int { get }
+
+  /// Reads some rows, block after block, from the first to the last.
+  ///
+  /// A block of a quarter of a megabyte to a megabyte suits the caches; the arithmetic cuts larger ones up
+  /// itself. The blocks of one range must be the same at each call.
+  ///
+  /// - Parameters:
+  ///   - range: The rows wanted, within `0..<rows`.
+  ///   - body: Receives the number of a block's first row and its whole rows, row-major.
+  /// - Throws: What reading or `body` throws.
+  mutating func forEachBlock(
+    in range: Range<Int>,
+    _ body: (_ firstRow: Int, _ block: Span<Scalar>) throws(SurgeryError) -> Void
+  ) throws(SurgeryError)
+}
+
+/// A matrix in memory is one block, or as many as a range needs.
+extension Matrix: BlockedMatrix {
+  /// Lends the rows of the range as one block.
+  public func forEachBlock(
+    in range: Range<Int>,
+    _ body: (_ firstRow: Int, _ block: Span<Scalar>) throws(SurgeryError) -> Void
+  ) throws(SurgeryError) {
+    guard !range.isEmpty, columns > 0 else { return }
+    try body(
+      range.lowerBound,
+      elements.span.extracting(range.lowerBound * columns..<range.upperBound * columns))
+  }
+}
+
+extension BlockedMatrix {
+  /// Reads the whole matrix in blocks that fit the second-level cache.
+  ///
+  /// - Parameter body: Receives the first row's number, the number of rows, and the rows.
+  /// - Throws: What reading or `body` throws.
+  mutating func forEachChunk(
+    _ body: (_ firstRow: Int, _ count: Int, _ chunk: Span<Scalar>) throws(SurgeryError) -> Void
+  ) throws(SurgeryError) {
+    let width = columns
+    let rowsPerChunk = max(16, chunkElements / max(1, width) & ~15)
+    try forEachBlock(in: 0..<rows) { (first, block) throws(SurgeryError) in
+      let count = block.count / width
+      var done = 0
+      while done < count {
+        let next = min(count, done + rowsPerChunk)
+        try body(first + done, next - done, block.extracting(done * width..<next * width))
+        done = next
+      }
+    }
+  }
+}
+
+/// Elements of a chunk: its rows are read twice, for both products, and should stay in cache between.
+private let chunkElements = 128 * 1024
+
+/// The squared Frobenius norm of a matrix, which must be finite.
+///
+/// - Parameter matrix: The matrix; it is read once.
+/// - Returns: The sum of the squares, accumulated in float64.
+/// - Throws: `SurgeryError` with id `la.not-finite` and the element's index, or what reading throws.
+public func squaredNorm<Source: BlockedMatrix>(of matrix: inout Source) throws(SurgeryError)
+  -> Double
+{
+  let columns = matrix.columns
+  var sum = 0.0
+  try matrix.forEachChunk { (first, _, chunk) throws(SurgeryError) in
+    sum += try finiteSquares(of: chunk, at: first * columns)
+  }
+  return sum
+}
+
+/// The sum of squares of a block whose first element has the index `start` in its tensor.
+func finiteSquares<Scalar: BLASScalar>(of block: Span<Scalar>, at start: Int)
+  throws(SurgeryError) -> Double
+{
+  let sum = sumOfSquares(block)
+  if sum.isFinite { return sum }
+  if let index = firstNonFinite(block) {
+    throw SurgeryError(
+      .data, "la.not-finite", "element \(start + index) is not finite",
+      expected: "a finite number", found: "\(block[index])")
+  }
+  throw SurgeryError(
+    .unsupported, "la.range", "the squares of the elements exceed the range of float64",
+    hint: "scale the tensor down")
+}

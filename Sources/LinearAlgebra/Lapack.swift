@@ -1,0 +1,123 @@
+internal import COpenBLAS
+internal import Tensors
+
+/// The eigenvalues of a symmetric matrix in descending order, with their vectors.
+struct Eigenpairs {
+  var values: [Double]
+  /// One vector a row.
+  var vectors: Matrix<Double>
+}
+
+/// Decomposes a symmetric matrix by LAPACK `dsyevd`.
+///
+/// - Throws: `la.not-converged`, on which the caller falls back or gives up.
+func symmetricEigenpairs(_ matrix: Matrix<Double>) throws(SurgeryError) -> Eigenpairs {
+  let n = matrix.rows
+  guard n > 0 else { return Eigenpairs(values: [], vectors: matrix) }
+  var vectors = matrix.elements
+  var values = [Double](repeating: 0, count: n)
+  try check(unsafe lora_dsyevd(Int32(n), &vectors, &values), "dsyevd")
+  // LAPACK's columns are our rows; its order is ascending.
+  var reversed = [Double]()
+  reversed.reserveCapacity(n * n)
+  for row in stride(from: n - 1, through: 0, by: -1) {
+    reversed += vectors[(row * n)..<((row + 1) * n)]
+  }
+  return Eigenpairs(
+    values: values.reversed(), vectors: Matrix(rows: n, columns: n, elements: reversed))
+}
+
+/// A thin singular value decomposition `left · diag(values) · right`.
+struct SingularTriplets<Scalar: BLASScalar> {
+  /// Rows of the matrix x count; one left vector a column.
+  var left: Matrix<Scalar>
+  /// Descending.
+  var values: [Scalar]
+  /// Count x columns of the matrix; one right vector a row.
+  var right: Matrix<Scalar>
+}
+
+/// Decomposes a finite matrix by LAPACK `gesdd`.
+///
+/// - Throws: `la.not-converged`, on which the caller falls back or gives up.
+func singularTriplets<Scalar: BLASScalar>(_ matrix: Matrix<Scalar>) throws(SurgeryError)
+  -> SingularTriplets<Scalar>
+{
+  let (rows, columns) = (matrix.rows, matrix.columns)
+  let count = min(rows, columns)
+  var left = zeros(rows * count, of: Scalar.self)
+  var right = zeros(count * columns, of: Scalar.self)
+  var values = zeros(count, of: Scalar.self)
+  if count > 0 {
+    var scratch = matrix.elements
+    // LAPACK sees the transpose: its left vectors are our right ones.
+    try check(
+      unsafe Scalar.routines.singularValues(columns, rows, &scratch, &values, &right, &left),
+      "gesdd")
+  }
+  return SingularTriplets(
+    left: Matrix(rows: rows, columns: count, elements: left), values: values,
+    right: Matrix(rows: count, columns: columns, elements: right))
+}
+
+/// Orthonormal rows that span the rows of a matrix, and the coefficients that give the rows back.
+///
+/// - Parameter matrix: At most as many rows as columns.
+/// - Returns: `basis`, of the same shape, and the square `factor` with `matrix = factor · basis`, lower triangular.
+/// - Throws: `la.memory` where LAPACK gets no workspace.
+func orthonormalRows<Scalar: BLASScalar>(_ matrix: Matrix<Scalar>) throws(SurgeryError)
+  -> (basis: Matrix<Scalar>, factor: Matrix<Scalar>)
+{
+  let (count, width) = (matrix.rows, matrix.columns)
+  precondition(count <= width, "\(count) rows of width \(width) cannot be orthonormal")
+  var basis = matrix.elements
+  var factor = zeros(count * count, of: Scalar.self)
+  if count > 0 {
+    try check(unsafe Scalar.routines.orthonormalise(width, count, &basis, &factor), "geqrf")
+  }
+  return (
+    Matrix(rows: count, columns: width, elements: basis),
+    Matrix(rows: count, columns: count, elements: factor)
+  )
+}
+
+/// The inverse of a symmetric positive semidefinite matrix on the span of its well-determined part.
+///
+/// Rows of zeros stay zero. The matrix is scaled to a unit diagonal first, so rows of very different size do
+/// no harm; where Cholesky still fails, eigenvalues below 1e-13 of the largest are left out.
+func pseudoInverse(_ matrix: Matrix<Double>) throws(SurgeryError) -> Matrix<Double> {
+  let n = matrix.rows
+  let scales = (0..<n).map { matrix[$0, $0] > 0 ? 1 / matrix[$0, $0].squareRoot() : 0 }
+  var scaled = matrix
+  for i in 0..<n {
+    for j in 0..<n { scaled[i, j] *= scales[i] * scales[j] }
+    if scales[i] == 0 { scaled[i, i] = 1 }
+  }
+  var inverse = scaled.elements
+  if n > 0, unsafe lora_dinverse(Int32(n), &inverse) == 0 {
+    // LAPACK's lower triangle is our upper one.
+    for i in 0..<n { for j in 0..<i { inverse[i * n + j] = inverse[j * n + i] } }
+  } else if n > 0 {
+    let pairs = try symmetricEigenpairs(scaled)
+    inverse = [Double](repeating: 0, count: n * n)
+    for (k, value) in pairs.values.enumerated() where value > 1e-13 * pairs.values[0] {
+      for i in 0..<n {
+        for j in 0..<n { inverse[i * n + j] += pairs.vectors[k, i] * pairs.vectors[k, j] / value }
+      }
+    }
+  }
+  for i in 0..<n { for j in 0..<n { inverse[i * n + j] *= scales[i] * scales[j] } }
+  return Matrix(rows: n, columns: n, elements: inverse)
+}
+
+/// Turns LAPACK's info code into an error.
+private func check(_ info: Int32, _ routine: String) throws(SurgeryError) {
+  if info == 0 { return }
+  if info == LORA_NO_MEMORY {
+    throw SurgeryError(.unsupported, "la.memory", "no memory for the workspace of \(routine)")
+  }
+  if info < 0 {
+    throw SurgeryError(.bug, "la.argument", "\(routine) refuses argument \(-info)")
+  }
+  throw SurgeryError(.unsupported, "la.not-converged", "LAPACK \(routine) did not converge")
+}

@@ -1,0 +1,88 @@
+public import Tensors
+
+/// How many singular directions of a matrix are wanted.
+public enum SubspaceTarget: Sendable, Hashable {
+  /// This many, or all that the matrix has.
+  case rank(Int)
+  /// As many as leave at most `residual` of the squared norm behind, within the bounds.
+  ///
+  /// `residual` is a fraction of the squared Frobenius norm: an energy of 0.95 is a residual of 0.05, a relative
+  /// error of 0.1 one of 0.01.
+  case residual(atMost: Double, minimumRank: Int = 1, maximumRank: Int = .max)
+}
+
+/// How the search for leading subspaces proceeds.
+public struct SubspaceOptions: Sendable, Hashable {
+  /// The energy that may be missing to the best subspace, relative to the energy that the best one leaves behind.
+  public var accuracy = 1e-4
+  /// Readings of the matrix after which the search gives up and decomposes exactly.
+  public var maximumPasses = 24
+  /// The seed of the random numbers; the same seed gives the same bits.
+  public var seed: UInt64 = 0x10_5A
+  /// The most elements of the sketch that the search begins with.
+  public var sketchElements = 4 << 20
+
+  /// The defaults.
+  public init() {}
+}
+
+/// The leading right singular vectors of a matrix, and how good they are.
+public struct LeadingSubspace<Scalar: BLASScalar>: Sendable {
+  /// The way that led to a result.
+  public enum Method: Sendable, Hashable {
+    /// The blocked search stopped by its own rule.
+    case search
+    /// The matrix is so small, or the rank so large, that decomposing it was cheaper.
+    case exact
+    /// The search had not converged after the permitted number of readings, and the matrix was decomposed.
+    case exactAfterSearch
+  }
+
+  /// Orthonormal right vectors, one a row, by descending singular value; fewer than wanted where the matrix has
+  /// less rank.
+  public var right: Matrix<Scalar>
+  /// The singular values that belong to them.
+  public var singularValues: [Double]
+  /// The squared Frobenius norm of the matrix, accumulated in float64.
+  public var squaredNorm: Double
+  /// An upper estimate of the energy (squared norm) by which the best subspace of this rank exceeds this one.
+  public var missingEnergy: Double
+  /// How often the matrix was read.
+  public var passes: Int
+  /// How the result came about.
+  public var method: Method
+
+  /// The number of vectors.
+  public var rank: Int { right.rows }
+
+  /// The energy that is left behind, as far as the singular values tell: never negative.
+  public var residualEnergy: Double {
+    max(0, squaredNorm - singularValues.reduce(0) { $0 + $1 * $1 })
+  }
+}
+
+/// Finds the leading right singular vectors of a matrix that is read in blocks.
+///
+/// A block Krylov method with Rayleigh-Ritz projection (Golub & Underwood 1977; Musco & Musco 2015,
+/// arXiv:1504.05477), started from a random sketch (Halko, Martinsson & Tropp 2011, doi:10.1137/090771806). One
+/// reading applies `D` and its transpose to all new directions. It stops when the residuals of the Ritz vectors show
+/// that the captured energy cannot grow by more than the accuracy asked for. In float32 the rounding of the products
+/// limits that to about 1e-8 of the squared norm: directions below 1e-4 of the largest singular value may stay hidden,
+/// which matters for nearly exact low rank alone; use float64 there. Deterministic for given matrix, target and
+/// options; runs on the calling thread alone.
+///
+/// - Parameters:
+///   - matrix: The matrix, of at least one element.
+///   - target: The rank, or the residual to stay within.
+///   - options: Accuracy, limits and seed.
+/// - Returns: The subspace; of rank 0 for a matrix of zeros.
+/// - Throws: `SurgeryError` with id `la.not-finite` and the element's index, or what reading throws.
+/// - Complexity: Per reading O(*rows* · *columns* · *rank*) time. Memory for about 3 *rank* vectors each of
+///   `2 * columns + rows` elements, and the sketch.
+public func leadingSubspace<Source: BlockedMatrix>(
+  of matrix: inout Source, target: SubspaceTarget, options: SubspaceOptions = SubspaceOptions()
+) throws(SurgeryError) -> LeadingSubspace<Source.Scalar> {
+  precondition(matrix.rows > 0 && matrix.columns > 0, "the matrix has no elements")
+  var search = SubspaceSearch<Source.Scalar>(target: target, options: options)
+  return try search.run(&matrix)
+}

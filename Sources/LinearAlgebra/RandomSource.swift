@@ -1,0 +1,39 @@
+/// A seeded generator of normally distributed numbers, equal on every machine.
+///
+/// SplitMix64 (Steele, Lea & Flood 2014, doi:10.1145/2660193.2660195). The sum of four uniform numbers is near
+/// enough to a normal one for a sketch, and needs no transcendental function that differs between libraries.
+struct RandomSource {
+  private var state: UInt64
+
+  init(seed: UInt64) { state = seed }
+
+  mutating func next() -> UInt64 {
+    state &+= 0x9E37_79B9_7F4A_7C15
+    var z = state
+    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
+    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
+    return z ^ (z >> 31)
+  }
+
+  /// Uniform sums from the four 16-bit parts of one draw: bell-shaped, mean 0, variance 1/3.
+  mutating func matrix<Scalar: BLASScalar>(rows: Int, columns: Int, of: Scalar.Type) -> Matrix<
+    Scalar
+  > {
+    Matrix(rows: rows, columns: columns, elements: bells(rows * columns))
+  }
+
+  @specialized(where Scalar == Float)
+  @specialized(where Scalar == Double)
+  private mutating func bells<Scalar: BLASScalar>(_ count: Int) -> [Scalar] {
+    unsafe [Scalar](unsafeUninitializedCapacity: count) { target, filled in
+      for i in 0..<count {
+        let bits = next()
+        let sum =
+          Int(bits & 0xFFFF) &+ Int((bits >> 16) & 0xFFFF) &+ Int((bits >> 32) & 0xFFFF)
+          &+ Int(bits >> 48)
+        unsafe target[i] = Scalar(sum &- 131_070) / 65536
+      }
+      filled = count
+    }
+  }
+}

@@ -1,0 +1,155 @@
+internal import Tensors
+
+/// What one Rayleigh-Ritz projection says about a search: how far it is, and where to go on.
+struct RitzState<Scalar: BLASScalar> {
+  private let values: [Double]
+  private let vectors: Matrix<Scalar>
+  private let residuals: Matrix<Scalar>
+  private let squaredResiduals: [Double]
+  private let wanted: Int
+  private let energy: Double
+  private let tolerance: Double
+  private let edge: Double
+  /// Whether the basis already holds as many directions as the target needs.
+  let isRankKnown: Bool
+  /// An upper bound of the energy that the wanted directions still miss after the free step, if no direction of more
+  /// energy than the first unwanted one is still unknown.
+  let bound: Double
+  /// The bound, corrected by how far the one before was above the truth.
+  let missing: Double
+
+  /// Evaluates a basis.
+  ///
+  /// - Parameters:
+  ///   - basis: The basis.
+  ///   - pairs: Its eigenpairs.
+  ///   - energy: The squared norm of the matrix.
+  ///   - target: What is wanted.
+  ///   - accuracy: The energy that may be missing, relative to the energy left behind.
+  ///   - forecast: What the step before had forecast.
+  init(
+    basis: RitzBasis<Scalar>, pairs: Eigenpairs, energy: Double, target: SubspaceTarget,
+    accuracy: Double, forecast: Forecast<Scalar>?
+  ) {
+    values = pairs.values
+    self.energy = energy
+    let known = target.rank(for: pairs.values, energy: energy)
+    isRankKnown = known != nil
+    let noise = Double(Scalar.ulpOfOne) * 8
+    let significant = pairs.values.prefix { $0 > noise * noise * pairs.values[0] }.count
+    wanted = min(known ?? pairs.values.count, significant)
+    let evaluated = min(pairs.values.count, known == nil ? .max : wanted + max(8, wanted / 2))
+    let (vectors, residuals) = basis.ritzVectors(pairs, count: evaluated)
+    self.vectors = vectors
+    self.residuals = residuals
+    let width = basis.columns
+    // Below this a residual is the rounding of the products, not a direction.
+    let floor = noise * pairs.values[0]
+    let span = residuals.elements.span
+    squaredResiduals = (0..<evaluated).map {
+      max(0, sumOfSquares(span.extracting($0 * width..<($0 + 1) * width)) - floor * floor)
+    }
+    let captured = pairs.values.prefix(wanted).reduce(0, +)
+    tolerance = accuracy * max(energy - captured, noise * noise * energy)
+    edge = wanted < pairs.values.count ? pairs.values[wanted] : 0
+    let shift = edge * shiftFraction
+    var bound = 0.0
+    for j in 0..<wanted {
+      let half = (pairs.values[j] - edge) / 2
+      let gain = (half * half + squaredResiduals[j]).squareRoot() - half
+      let divisor = pairs.values[j] - shift
+      let left = max(edge - shift, shift) / divisor
+      bound += squaredResiduals[j] < divisor * divisor ? gain * min(1, left * left) : gain
+    }
+    self.bound = bound
+    guard let forecast, forecast.vectors.rows == wanted, forecast.bound > 0 else {
+      missing = bound
+      return
+    }
+    // What the free step of the reading before really missed shows now, in the larger basis.
+    let missed = max(0, captured - basis.capturedEnergy(by: forecast.vectors))
+    missing = bound * min(1, safety * missed / forecast.bound)
+  }
+
+  /// The vectors that the free step would give now, and the bound for what they miss.
+  func forecast() throws(SurgeryError) -> Forecast<Scalar> {
+    Forecast(vectors: try steppedVectors(), bound: bound)
+  }
+
+  private func steppedVectors() throws(SurgeryError) -> Matrix<Scalar> {
+    try orthonormalRows(
+      powerStep(vectors.prefix(wanted), residuals, values, shift: edge * shiftFraction)
+    ).basis
+  }
+
+  var isConverged: Bool { isRankKnown && missing <= tolerance }
+
+  /// Where the search goes on: the directions in which the Ritz vectors are expected to move most.
+  func nextDirections(in basis: RitzBasis<Scalar>, block: Int) throws(SurgeryError)
+    -> Matrix<Scalar>
+  {
+    guard isRankKnown else { return try basis.complement(of: residuals) }
+    let width = basis.columns
+    var weighted = residuals.elements
+    for row in 0..<residuals.rows {
+      let gap = max(values[row] - edge / 2, edge / 2)
+      let weight = (row < wanted ? 1 : 0.5) / max(gap, .leastNormalMagnitude).squareRoot()
+      scale(&weighted, row * width..<(row + 1) * width, by: Scalar(weight))
+    }
+    let candidates = Matrix(rows: residuals.rows, columns: width, elements: weighted)
+    let pairs = try symmetricEigenpairs(rowProducts(candidates, candidates))
+    // The eigenvalues are the gains to expect; what is left out must be little enough for the free step.
+    var left = pairs.values.reduce(0, +)
+    var count = 0
+    while count < min(block, pairs.values.count), left > leftToTheStep * tolerance || count % 8 != 0
+    {
+      left -= pairs.values[count]
+      count += 1
+    }
+    let chosen = pairs.vectors.prefix(max(count, min(8, pairs.values.count)))
+    return try basis.complement(of: product(chosen.converted(to: Scalar.self), candidates))
+  }
+
+  /// The wanted vectors, moved by the step that costs no reading.
+  func result(scale: Double, squaredNorm: Double, passes: Int) throws(SurgeryError)
+    -> LeadingSubspace<Scalar>
+  {
+    LeadingSubspace(
+      right: try steppedVectors(),
+      singularValues: values.prefix(wanted).map { $0.squareRoot() / scale },
+      squaredNorm: squaredNorm, missingEnergy: missing / (scale * scale), passes: passes,
+      method: .search)
+  }
+}
+
+/// What a search expects of the next reading, to be held against it.
+struct Forecast<Scalar: BLASScalar> {
+  var vectors: Matrix<Scalar>
+  var bound: Double
+}
+
+/// The free step recovers most of a gain: all but less than one part of this many.
+private let leftToTheStep = 20.0
+
+/// A bound has not been further from the truth by more than this factor than the one before it.
+private let safety = 4.0
+
+/// The free step assumes that what a Ritz vector lacks lies in directions of this fraction of the first unwanted
+/// Ritz value: between noise, 0, and the first unwanted direction itself, 1.
+private let shiftFraction = 0.3
+
+extension SubspaceTarget {
+  /// The rank that the target needs, or `nil` if these values, in descending order, do not reach it.
+  func rank(for values: [Double], energy: Double) -> Int? {
+    switch self {
+    case .rank(let rank): return rank
+    case .residual(let fraction, let minimum, let maximum):
+      var left = energy
+      for (index, value) in values.enumerated() {
+        if left <= fraction * energy || index == maximum { return max(index, minimum) }
+        left -= value
+      }
+      return left <= fraction * energy ? max(values.count, minimum) : nil
+    }
+  }
+}

@@ -1,0 +1,129 @@
+internal import Tensors
+
+/// The state of one search for a leading subspace.
+struct SubspaceSearch<Scalar: BLASScalar> {
+  let target: SubspaceTarget
+  let options: SubspaceOptions
+  private var random: RandomSource
+  private var passes = 0
+
+  init(target: SubspaceTarget, options: SubspaceOptions) {
+    self.target = target
+    self.options = options
+    random = RandomSource(seed: options.seed)
+  }
+
+  /// Directions added at first: the rank wanted, and some more to speed convergence up.
+  private func firstBlock(_ shorter: Int) -> Int {
+    switch target {
+    case .rank(let asked):
+      let rank = min(asked, shorter)
+      return rank + min(32, max(8, rank / 2))
+    case .residual(_, let minimum, let maximum):
+      return min(max(24, min(minimum, shorter) + 8), min(maximum, shorter) + 8)
+    }
+  }
+
+  mutating func run<Source: BlockedMatrix<Scalar>>(_ matrix: inout Source) throws(SurgeryError)
+    -> LeadingSubspace<Scalar>
+  {
+    let shorter = min(matrix.rows, matrix.columns)
+    let block = firstBlock(shorter)
+    if 3 * block >= shorter { return try exact(&matrix, method: .exact) }
+    let survey = try Survey(of: &matrix, group: sketchGroup(matrix, block), random: &random)
+    passes += 1
+    guard survey.squaredNorm > 0 else {
+      return LeadingSubspace(
+        right: Matrix(rows: 0, columns: matrix.columns), singularValues: [], squaredNorm: 0,
+        missingEnergy: 0, passes: passes, method: .search)
+    }
+    let scale = Double(survey.scale)
+    var basis = RitzBasis<Scalar>(columns: matrix.columns)
+    var directions = try start(survey.sketch, block: block)
+    let energy = survey.squaredNorm * scale * scale
+    var forecast: Forecast<Scalar>?
+    while passes < options.maximumPasses, directions.rows > 0 || basis.count > 0 {
+      if directions.rows > 0 {
+        let pass = try GramPass(over: &matrix, directions: directions, scale: survey.scale)
+        passes += 1
+        basis.append(directions, pass)
+      }
+      let pairs = try basis.eigenpairs()
+      let state = RitzState(
+        basis: basis, pairs: pairs, energy: energy, target: target, accuracy: options.accuracy,
+        forecast: forecast)
+      if state.isConverged || directions.rows == 0 {
+        return try state.result(
+          scale: scale, squaredNorm: survey.squaredNorm, passes: passes)
+      }
+      forecast = state.isRankKnown ? try state.forecast() : nil
+      directions = try state.nextDirections(in: basis, block: block)
+      if 2 * (basis.count + directions.rows) > shorter, !state.isRankKnown { break }
+    }
+    return try exact(&matrix, method: .exactAfterSearch)
+  }
+
+  private mutating func exact<Source: BlockedMatrix<Scalar>>(
+    _ matrix: inout Source, method: LeadingSubspace<Scalar>.Method
+  ) throws(SurgeryError) -> LeadingSubspace<Scalar> {
+    var result = try exactSubspace(of: &matrix, target: target)
+    result.passes += passes
+    result.method = method
+    return result
+  }
+
+  /// How many rows of the matrix make one of the sketch; 0 where a sketch would not pay.
+  private func sketchGroup<Source: BlockedMatrix>(_ matrix: Source, _ block: Int) -> Int {
+    let affordable = options.sketchElements / matrix.columns
+    let group = max(
+      4, matrix.rows / (24 * block), (matrix.rows + affordable - 1) / max(1, affordable))
+    // Fewer rows than this tell little about the leading directions.
+    return matrix.rows / group >= 6 * block ? group : 0
+  }
+
+  /// Start directions: random, or the leading ones of the sketch.
+  private mutating func start(_ sketch: Matrix<Scalar>, block: Int) throws(SurgeryError)
+    -> Matrix<Scalar>
+  {
+    var sketch = sketch
+    let width = sketch.columns
+    var basis = RitzBasis<Scalar>(columns: width)
+    let count = sketch.rows == 0 ? block : block * 2 / 3
+    var directions = try basis.complement(
+      of: random.matrix(rows: count, columns: width, of: Scalar.self))
+    guard sketch.rows > 0 else { return directions }
+    for _ in 0..<sketchPasses {
+      let pass = try GramPass(over: &sketch, directions: directions, scale: 1)
+      basis.append(directions, pass)
+      let (_, residuals) = basis.ritzVectors(try basis.eigenpairs(), count: count)
+      directions = try basis.complement(of: residuals)
+      if directions.rows == 0 { break }
+    }
+    let pairs = try basis.eigenpairs()
+    let (vectors, residuals) = basis.ritzVectors(pairs, count: block)
+    let improved = powerStep(vectors, residuals, pairs.values, shift: 0)
+    return try RitzBasis<Scalar>(columns: width).complement(of: improved)
+  }
+}
+
+/// Passes over the sketch: more would only resolve what the sketch has and the matrix has not.
+private let sketchPasses = 4
+
+/// Each Ritz vector moved by its residual, as half a step of inverse iteration would: `v + r / (θ - shift)`.
+///
+/// What the matrix does to the vectors is known, so this costs no reading. Moves larger than the vector itself are
+/// not made: there the residual is noise.
+func powerStep<Scalar: BLASScalar>(
+  _ vectors: Matrix<Scalar>, _ residuals: Matrix<Scalar>, _ values: [Double], shift: Double
+) -> Matrix<Scalar> {
+  let width = vectors.columns
+  var moved = vectors.elements
+  for row in 0..<vectors.rows {
+    let source = residuals.elements.span
+    let squares = sumOfSquares(source.extracting(row * width..<(row + 1) * width))
+    let divisor = values[row] - shift
+    guard divisor > 0, squares < divisor * divisor else { continue }
+    add(Scalar(1 / divisor), source, row * width, to: &moved, row * width, count: width)
+  }
+  return Matrix(rows: vectors.rows, columns: width, elements: moved)
+}

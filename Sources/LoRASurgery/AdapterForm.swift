@@ -1,0 +1,32 @@
+import Adapters
+import Checkpoints
+import Tensors
+
+/// The dialect and container in which an adapter is written, from the output's path and what was asked for.
+struct AdapterForm {
+  let dialect: Dialect
+  let format: FileFormat
+  let kind: OutputTransaction.Kind
+
+  /// Decides: a path with a known extension is a file of that format, any other a folder with safetensors.
+  init(path: String, dialect: Dialect?) throws(SurgeryError) {
+    let named = FileFormat(extensionOf: path)
+    self.dialect = dialect ?? .peft
+    format = named ?? .safetensors
+    kind = named == nil ? .folder : .file
+  }
+
+  func options(dtype: DType?) -> AdapterWritingOptions {
+    var options = AdapterWritingOptions(dialect: dialect, format: format)
+    options.dtype = dtype
+    return options
+  }
+}
+
+extension Adapter {
+  /// Elements of all tensors together.
+  var parameterCount: Int {
+    modules.reduce(0) { $0 + $1.update.parameterCount }
+      + replacements.reduce(0) { $0 + $1.tensor.info.shape.elementCount }
+  }
+}

@@ -1,0 +1,136 @@
+import Checkpoints
+import LinearAlgebra
+import Synchronization
+public import Tensors
+
+/// Compares two checkpoints tensor by tensor.
+public struct CompareRequest: Sendable, Codable {
+  /// The first checkpoint.
+  public var first: String
+  /// The second checkpoint, the measure of relative errors.
+  public var second: String
+  /// The relative Frobenius error up to which a tensor counts as equal; 0 asks for equal values.
+  public var tolerance: Double
+  /// Which tensors take part.
+  public var selection: Selection
+
+  /// Asks for a comparison.
+  public init(
+    _ first: String, _ second: String, tolerance: Double = 0, selection: Selection = Selection()
+  ) {
+    self.first = first
+    self.second = second
+    self.tolerance = tolerance
+    self.selection = selection
+  }
+
+  /// Compares, streaming both.
+  ///
+  /// - Parameter execution: Threads and memory.
+  /// - Returns: One entry for each tensor of either checkpoint.
+  /// - Throws: What opening and reading throw.
+  /// - Complexity: One pass over both.
+  public func run(_ execution: Execution = Execution()) throws(SurgeryError) -> CompareReport {
+    let matcher = try selection.matcher()
+    let (left, right) = (try Checkpoint(opening: first), try Checkpoint(opening: second))
+    let tensors = left.tensors.filter { matcher.selects($0.name) }
+    execution.progress.begin("comparing", total: tensors.reduce(0) { $0 + $1.info.byteCount })
+    let compared = try Workers(count: execution.jobs).map(
+      tensors.count, cost: { tensors[$0].info.byteCount }, interruption: execution.interruption
+    ) { (index) throws(SurgeryError) in
+      defer { execution.progress.advance(by: tensors[index].info.byteCount) }
+      return try compare(tensors[index], with: right[tensors[index].name], execution)
+    }
+    let extra = right.tensors.filter { left[$0.name] == nil && matcher.selects($0.name) }.map {
+      PairSums(TensorComparison($0.name, .extra, shape: $0.info.shape))
+    }
+    let all = compared + extra
+    let total = all.reduce(0) { $0 + $1.squaredSecond }
+    let difference = all.reduce(0) { $0 + $1.squaredDifference }
+    return CompareReport(
+      modules: all.map(\.comparison),
+      relativeError: total > 0 ? (difference / total).squareRoot() : difference.squareRoot(),
+      equal: all.allSatisfy(\.comparison.passes), warnings: left.warnings + right.warnings)
+  }
+
+  private func compare(
+    _ tensor: StoredTensor, with other: StoredTensor?, _ execution: Execution
+  ) throws(SurgeryError) -> PairSums {
+    guard let other else {
+      return PairSums(TensorComparison(tensor.name, .missing, shape: tensor.info.shape))
+    }
+    guard tensor.info.shape == other.info.shape else {
+      return PairSums(TensorComparison(tensor.name, .shape, shape: tensor.info.shape))
+    }
+    guard tensor.info.dtype.isNumeric, other.info.dtype.isNumeric else {
+      let same = try tensor.hasSameBytes(as: other, interruption: execution.interruption)
+      return PairSums(
+        TensorComparison(tensor.name, same ? .identical : .different, shape: tensor.info.shape))
+    }
+    var sums = try PairSums(of: tensor, and: other, interruption: execution.interruption)
+    let error = sums.comparison.relativeError ?? 0
+    if sums.comparison.maximumDifference == 0 {
+      sums.comparison.verdict = .identical
+    } else {
+      sums.comparison.verdict = error <= tolerance ? .close : .different
+    }
+    return sums
+  }
+}
+
+/// The sums over two tensors that a comparison is made of.
+private struct PairSums: Sendable {
+  var comparison: TensorComparison
+  var squaredDifference = 0.0
+  var squaredSecond = 0.0
+
+  init(_ comparison: TensorComparison) { self.comparison = comparison }
+
+  /// Streams both tensors in double precision.
+  init(
+    of first: StoredTensor, and second: StoredTensor, interruption: Interruption
+  ) throws(SurgeryError) {
+    comparison = TensorComparison(first.name, .different, shape: first.info.shape)
+    if first.info.dtype != second.info.dtype {
+      comparison.dtypes = [first.info.dtype.name, second.info.dtype.name]
+    }
+    let total = first.info.shape.elementCount
+    let capacity = min(1 << 16, total)
+    var readers = (
+      try ElementReader<Double>(first, capacity: capacity),
+      try ElementReader<Double>(second, capacity: capacity)
+    )
+    var left = [Double](repeating: 0, count: capacity)
+    var right = left
+    var (largest, product, squaredFirst) = (0.0, 0.0, 0.0)
+    var position = 0
+    while position < total {
+      try interruption.check()
+      let count = min(capacity, total - position)
+      var leftSpan = left.mutableSpan
+      var leftBlock = leftSpan._mutatingExtracting(0..<count)
+      try readers.0.read(from: position, into: &leftBlock)
+      var rightSpan = right.mutableSpan
+      var rightBlock = rightSpan._mutatingExtracting(0..<count)
+      try readers.1.read(from: position, into: &rightBlock)
+      for index in 0..<count {
+        let (a, b) = (left[index], right[index])
+        // Equal infinities, and NaN on both sides, are no difference.
+        let difference = a == b || (a.isNaN && b.isNaN) ? 0 : (a - b).magnitude
+        largest = difference.isNaN ? .infinity : max(largest, difference)
+        squaredDifference += difference * difference
+        product += a * b
+        squaredFirst += a * a
+        squaredSecond += b * b
+      }
+      position += count
+    }
+    if squaredDifference.isNaN { squaredDifference = .infinity }
+    comparison.maximumDifference = largest
+    comparison.relativeError =
+      squaredSecond > 0
+      ? (squaredDifference / squaredSecond).squareRoot() : squaredDifference.squareRoot()
+    let norms = (squaredFirst * squaredSecond).squareRoot()
+    comparison.cosine = norms > 0 ? product / norms : nil
+  }
+}

@@ -1,0 +1,94 @@
+import Checkpoints
+public import Tensors
+
+extension ConvertRequest {
+  /// Converts, streaming.
+  ///
+  /// - Parameter execution: Threads and memory.
+  /// - Returns: What was done to every tensor.
+  /// - Throws: What opening, reading and writing throw; `convert.name` where two tensors get the same name.
+  public func run(_ execution: Execution = Execution()) throws(SurgeryError) -> OperationReport {
+    let stopwatch = Stopwatch()
+    let source = try Checkpoint(opening: input)
+    let (infos, reports) = try plannedTensors(of: source)
+    let (plan, places) = try CheckpointPlan.rewriting(
+      source, as: infos, to: output, form: form, metadata: edited)
+    var finished = reports
+    if !dryRun {
+      let writer = try CheckpointWriter(
+        plan, replacing: force, inputs: source.files.map(\.file.file),
+        interruption: execution.interruption)
+      execution.progress.begin("converting", total: source.byteCount)
+      var steps: [TensorStep] = []
+      var positions: [Int] = []
+      for (index, place) in places.enumerated() {
+        guard let place, let info = infos[index] else { continue }
+        steps.append(TensorStep(source: source.tensors[index], place: place, dtype: info.dtype))
+        positions.append(index)
+      }
+      let outcomes = try RewritePipeline(
+        writer: writer, execution: execution, precision: .float32, allowOverflow: allowOverflow
+      ).run(steps)
+      try writer.commit()
+      for (position, outcome) in zip(positions, outcomes) where outcome.loss.overflowed > 0 {
+        finished[position].overflowed = outcome.loss.overflowed
+      }
+    }
+    var report = OperationReport(command: "convert", modules: finished)
+    report.output = dryRun ? nil : output
+    report.warnings = source.warnings
+    report.totals.bytesRead = source.byteCount
+    report.totals.bytesWritten = dryRun ? 0 : plan.byteCount
+    report.totals.seconds = stopwatch.seconds
+    report.totals.peakMemory = Stopwatch.peakMemory
+    return report
+  }
+
+  private func plannedTensors(
+    of source: Checkpoint
+  ) throws(SurgeryError) -> (infos: [TensorInfo?], reports: [TensorReport]) {
+    let matcher = try selection.matcher()
+    let rename = try renamings.map { (renaming) throws(SurgeryError) in try renaming.compiled() }
+    var infos: [TensorInfo?] = []
+    var reports: [TensorReport] = []
+    var origins: [TensorName: TensorName] = [:]
+    for tensor in source.tensors {
+      guard matcher.selects(tensor.name) else {
+        infos.append(nil)
+        reports.append(
+          TensorReport(tensor.name, .skipped, shape: tensor.info.shape, reason: "not selected"))
+        continue
+      }
+      let name = TensorName(rename.reduce(tensor.name.text) { $1($0) })
+      if let other = origins.updateValue(tensor.name, forKey: name) {
+        throw SurgeryError(
+          .data, "convert.name", "two tensors would get the same name", file: input,
+          tensor: name.text, found: "\(other) and \(tensor.name)", hint: "change --rename")
+      }
+      let dtype = storageDType(for: tensor.info.dtype)
+      guard let info = TensorInfo(name: name, dtype: dtype, shape: tensor.info.shape) else {
+        throw SurgeryError(
+          .unsupported, "convert.dtype", "the tensor cannot be stored in this dtype", file: input,
+          tensor: tensor.name.text, found: dtype.name)
+      }
+      infos.append(info)
+      let isSame = dtype == tensor.info.dtype
+      reports.append(
+        TensorReport(
+          tensor.name, isSame ? .copied : .converted, shape: tensor.info.shape,
+          reason: isSame ? nil : "\(tensor.info.dtype) to \(dtype)"))
+    }
+    return (infos, reports)
+  }
+
+  private func storageDType(for stored: DType) -> DType {
+    guard let dtype, stored.isNumeric, dtype.isNumeric,
+      dtype.isFloatingPoint == stored.isFloatingPoint
+    else { return stored }
+    return dtype
+  }
+
+  private func edited(_ old: [String: String]) -> [String: String] {
+    old.filter { !droppedMetadata.contains($0.key) }.merging(metadata) { $1 }
+  }
+}

@@ -1,0 +1,35 @@
+public import Checkpoints
+
+/// The means that an operation may use: threads, memory, and the lines to whoever waits for it.
+///
+/// Not part of a request: the same request gives the same bytes whatever the means are.
+public struct Execution: Sendable {
+  /// Worker threads.
+  public var jobs: Int
+  /// The most bytes that buffers may take together.
+  public var memory: Int
+  /// The token that stops the work.
+  public var interruption: Interruption
+  /// Where the work says how far it is.
+  public var progress: Progress
+
+  /// Collects the means of an operation.
+  ///
+  /// - Parameters:
+  ///   - jobs: Worker threads; by default one for each processor.
+  ///   - memory: The most bytes that buffers may take; 512 MiB by default.
+  ///   - interruption: The token that stops the work.
+  ///   - progress: Where the work says how far it is.
+  public init(
+    jobs: Int = Workers.processorCount, memory: Int = 512 << 20,
+    interruption: Interruption = Interruption(), progress: Progress = Progress()
+  ) {
+    self.jobs = max(1, jobs)
+    self.memory = memory
+    self.interruption = interruption
+    self.progress = progress
+  }
+
+  /// Bytes that one worker may use for its buffers.
+  var memoryPerWorker: Int { memory / jobs }
+}

@@ -1,0 +1,116 @@
+import Adapters
+import Checkpoints
+import Tensors
+
+/// What extraction does with each tensor of two models, decided from names, shapes and dtypes alone.
+struct ExtractPlan {
+  /// What happens to one tensor.
+  enum Treatment: Sendable, Hashable {
+    /// Its delta is factored.
+    case lowRank(LowRank.Form)
+    /// It is kept in full if it changed.
+    case full
+    /// It takes no part.
+    case skip(reason: String)
+  }
+
+  /// A tensor of the tuned model with its counterpart of the base.
+  struct Pair: Sendable {
+    var base: StoredTensor
+    var tuned: StoredTensor
+    var treatment: Treatment
+  }
+
+  /// One entry for each tensor of the tuned model, in its order.
+  private(set) var pairs: [Pair] = []
+  /// Tensors that only one model has, where that is allowed.
+  private(set) var unpaired: [TensorReport] = []
+
+  init(
+    _ request: ExtractRequest, base: Checkpoint, tuned: Checkpoint
+  ) throws(SurgeryError) {
+    let matcher = try request.selection.matcher()
+    for tensor in tuned.tensors {
+      guard let counterpart = base[tensor.name] else {
+        try addUnpaired(tensor, of: tuned, missingIn: base, allowed: request.allowMissing)
+        continue
+      }
+      pairs.append(
+        Pair(
+          base: counterpart, tuned: tensor,
+          treatment: matcher.selects(tensor.name)
+            ? try Self.treatment(of: tensor, base: counterpart, request)
+            : .skip(reason: "not selected")))
+    }
+    for tensor in base.tensors where tuned[tensor.name] == nil {
+      try addUnpaired(tensor, of: base, missingIn: tuned, allowed: request.allowMissing)
+    }
+    try checkRank(request)
+  }
+
+  /// A rank that no matrix of the model reaches is a slip, not a wish to keep everything in full.
+  private func checkRank(_ request: ExtractRequest) throws(SurgeryError) {
+    let sizes = pairs.filter { $0.treatment == .full }.map { pair in
+      min(pair.tuned.info.shape.rows, pair.tuned.info.shape.columns)
+    }
+    let hasFactors = pairs.contains { if case .lowRank = $0.treatment { true } else { false } }
+    if !hasFactors, let largest = sizes.max(), largest > 1 {
+      throw SurgeryError(
+        .usage, "extract.rank", "the rank is not smaller than any matrix of the model",
+        file: request.tuned, expected: "at most \(largest - 1)", found: "\(request.rank)")
+    }
+  }
+
+  private mutating func addUnpaired(
+    _ tensor: StoredTensor, of model: Checkpoint, missingIn other: Checkpoint, allowed: Bool
+  ) throws(SurgeryError) {
+    guard allowed else {
+      throw SurgeryError(
+        .data, "extract.missing", "only one of the two models has the tensor", file: other.path,
+        tensor: tensor.name.text, expected: "a tensor of shape \(tensor.info.shape)",
+        found: "none", hint: "--allow-missing leaves such tensors out")
+    }
+    unpaired.append(
+      TensorReport(
+        tensor.name, .skipped, shape: tensor.info.shape, reason: "only in \(model.path)"))
+  }
+
+  private static func treatment(
+    of tuned: StoredTensor, base: StoredTensor, _ request: ExtractRequest
+  ) throws(SurgeryError) -> Treatment {
+    let shape = tuned.info.shape
+    guard shape == base.info.shape else {
+      throw SurgeryError(
+        .data, "extract.shape", "the tensor has another shape in the tuned model",
+        file: tuned.source.file.path, tensor: tuned.name.text, expected: "\(base.info.shape)",
+        found: "\(shape)", hint: "--exclude leaves the tensor out")
+    }
+    guard tuned.info.dtype.isFloatingPoint, base.info.dtype.isFloatingPoint else {
+      return .full
+    }
+    guard shape.rank >= 2, shape.rows > 1, shape.columns > 1 else {
+      return request.others == .skip ? .skip(reason: "not a matrix") : .full
+    }
+    guard request.rank < min(shape.rows, shape.columns) else {
+      return request.others == .skip ? .skip(reason: "no larger than the rank") : .full
+    }
+    if shape.rank > 2 {
+      return .lowRank(.convolution(kernel: Array(shape.dimensions.dropFirst(2))))
+    }
+    guard isEmbedding(tuned.name) else { return .lowRank(.linear) }
+    switch request.embeddings {
+    case .lowRank: return .lowRank(.embedding)
+    case .full: return .full
+    case .skip: return .skip(reason: "an embedding")
+    }
+  }
+
+  /// Whether a tensor is an embedding, by the names that the model families give theirs.
+  static func isEmbedding(_ name: TensorName) -> Bool {
+    let parts = name.text.split(separator: ".")
+    guard parts.last == "weight", let module = parts.dropLast().last else { return false }
+    return module.contains("embed") && !module.hasSuffix("proj")
+      || ["wte", "wpe", "shared"].contains(module)
+      || module == "relative_attention_bias"
+  }
+}

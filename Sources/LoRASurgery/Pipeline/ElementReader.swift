@@ -1,0 +1,46 @@
+import Checkpoints
+import Tensors
+
+/// Reads ranges of a stored tensor's elements in working precision, through one reused buffer.
+struct ElementReader<Scalar: WorkingScalar> {
+  let tensor: StoredTensor
+  private var reader: any TensorReader
+  private var bytes: [UInt8]
+  private let bytesPerElement: Int
+
+  /// Prepares reading; at most `capacity` elements are read at a time.
+  ///
+  /// - Throws: `tensor.dtype` where the elements are no numbers to compute with.
+  init(_ tensor: StoredTensor, capacity: Int) throws(SurgeryError) {
+    guard tensor.info.dtype.isNumeric, let size = tensor.info.dtype.bytesPerElement else {
+      throw SurgeryError(
+        .unsupported, "tensor.dtype", "elements of this dtype cannot be computed with",
+        file: tensor.source.file.path, tensor: tensor.name.text, found: tensor.info.dtype.name)
+    }
+    self.tensor = tensor
+    do throws(SurgeryError) { reader = try tensor.source.makeReader() } catch {
+      throw error.inFile(tensor.source.file.path).inTensor(tensor.name)
+    }
+    bytesPerElement = size
+    bytes = [UInt8](repeating: 0, count: capacity * size)
+  }
+
+  /// Fills `target` with the elements that begin at `start`.
+  mutating func read(from start: Int, into target: inout MutableSpan<Scalar>) throws(SurgeryError) {
+    let size = target.count * bytesPerElement
+    // Taken out of self for the call: two parts of self cannot be modified at once through a span.
+    var scratch: [UInt8] = []
+    swap(&scratch, &bytes)
+    defer { swap(&scratch, &bytes) }
+    do throws(SurgeryError) {
+      var span = scratch.mutableSpan
+      var part = span._mutatingExtracting(0..<size)
+      var raw = unsafe part.mutableBytes
+      try reader.read(at: start * bytesPerElement, into: &raw)
+    } catch {
+      throw error.inFile(tensor.source.file.path).inTensor(tensor.name)
+    }
+    unsafe Scalar.widen(
+      scratch.span.extracting(0..<size).bytes, from: tensor.info.dtype, into: &target)
+  }
+}

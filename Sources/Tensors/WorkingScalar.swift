@@ -1,0 +1,34 @@
+/// The precision that arithmetic is done in: `Float` or `Double`.
+public protocol WorkingScalar: BinaryFloatingPoint, BitwiseCopyable, Sendable {
+  /// Widens stored elements; see `ElementConversion.widen`.
+  static func widen(_ source: RawSpan, from dtype: DType, into target: inout MutableSpan<Self>)
+
+  /// Narrows values to a stored type; see `ElementConversion.narrow`.
+  static func narrow(
+    _ source: Span<Self>, to dtype: DType, into target: inout MutableRawSpan
+  ) -> NarrowingLoss
+}
+
+extension Float: WorkingScalar {
+  /// Widens stored elements to single precision.
+  public static func widen(
+    _ source: RawSpan, from dtype: DType, into target: inout MutableSpan<Float>
+  ) { ElementConversion.widen(source, from: dtype, into: &target) }
+
+  /// Narrows single-precision values to a stored type.
+  public static func narrow(
+    _ source: Span<Float>, to dtype: DType, into target: inout MutableRawSpan
+  ) -> NarrowingLoss { ElementConversion.narrow(source, to: dtype, into: &target) }
+}
+
+extension Double: WorkingScalar {
+  /// Widens stored elements to double precision.
+  public static func widen(
+    _ source: RawSpan, from dtype: DType, into target: inout MutableSpan<Double>
+  ) { ElementConversion.widen(source, from: dtype, into: &target) }
+
+  /// Narrows double-precision values to a stored type.
+  public static func narrow(
+    _ source: Span<Double>, to dtype: DType, into target: inout MutableRawSpan
+  ) -> NarrowingLoss { ElementConversion.narrow(source, to: dtype, into: &target) }
+}

@@ -1,0 +1,79 @@
+import Adapters
+import ArgumentParser
+import LoRASurgery
+import Tensors
+
+struct ExtractCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "extract",
+    abstract: "Extract the difference of two models as a low-rank adapter.",
+    discussion: """
+      Changed matrices become factor pairs, other changed tensors are kept in full, and the report says how much of the \
+      difference the adapter holds.
+
+        lora-surgery extract --base base/ --tuned tuned/ -o adapter/ --rank 16
+        lora-surgery extract --base base/ --tuned tuned/ -o lora.safetensors --rank 8 --dtype f16
+      """)
+
+  @Option(help: ArgumentHelp("The model before tuning: a file or folder.", valueName: "path"))
+  var base: String
+
+  @Option(help: ArgumentHelp("The model after tuning: a file or folder.", valueName: "path"))
+  var tuned: String
+
+  @Option(help: "The rank of every factor pair.")
+  var rank: Int
+
+  @Option(name: .customLong("to"), help: "The dialect to write.")
+  var dialect: Dialect?
+
+  @Option(help: "randomized stops when the energy cannot grow; exact goes through LAPACK.")
+  var method = ExtractRequest.Method.randomized
+
+  @Option(help: "The precision of the arithmetic.")
+  var precision = Precision.float32
+
+  @Option(
+    help: "The energy that may be missing to the best factors, relative to what those leave behind."
+  )
+  var accuracy = 1e-4
+
+  @Option(help: "The seed of the search; the same seed gives the same bytes.")
+  var seed: UInt64 = 0
+
+  @Option(help: "What happens to embeddings that changed.")
+  var embeddings = ExtractRequest.Embeddings.lowRank
+
+  @Option(help: "What happens to changed tensors that are no matrices, as norms and biases.")
+  var others = ExtractRequest.Others.full
+
+  @Flag(help: "Leave out tensors that only one of the two models has, instead of refusing.")
+  var allowMissing = false
+
+  @OptionGroup var output: OutputOptions
+  @OptionGroup var selection: SelectionOptions
+  @OptionGroup var common: CommonOptions
+
+  func run() throws {
+    var request = ExtractRequest(base: base, tuned: tuned, output: output.output, rank: rank)
+    request.dtype = output.dtype
+    request.dialect = dialect
+    request.method = method
+    request.precision = precision
+    request.accuracy = accuracy
+    request.seed = seed
+    request.embeddings = embeddings
+    request.others = others
+    request.allowMissing = allowMissing
+    request.selection = selection.selection
+    request.allowOverflow = output.allowOverflow
+    request.force = output.force
+    request.dryRun = output.dryRun
+    let report = try common.execute { [request] (execution) throws(SurgeryError) in
+      try request.run(execution)
+    }
+    try common.show(report, warnings: report.warnings) {
+      ReportText(report, verbose: common.verbose).lines(width: Console.width)
+    }
+  }
+}

@@ -1,0 +1,86 @@
+import ArgumentParser
+import LoRASurgery
+import Tensors
+
+/// What merge and unmerge share.
+struct MergeOptions: ParsableArguments {
+  @Option(help: "The precision of the arithmetic.")
+  var precision = Precision.float32
+
+  @Option(
+    help: ArgumentHelp(
+      "Split the output into shards of at most this size, as 5GB.", valueName: "size"))
+  var maxShardSize: ByteSize?
+
+  @OptionGroup var adapters: AdapterReadingOptions
+  @OptionGroup var output: OutputOptions
+  @OptionGroup var selection: SelectionOptions
+  @OptionGroup var common: CommonOptions
+
+  func run(
+    _ direction: MergeRequest.Direction, model: String, adapters weighted: [WeightedAdapter]
+  ) throws {
+    var request = MergeRequest(
+      direction, model: model, adapters: weighted, output: output.output)
+    request.dtype = output.dtype
+    request.adapterOptions = try adapters.options()
+    request.selection = selection.selection
+    request.precision = precision
+    request.maximumShardSize = maxShardSize?.bytes
+    request.allowOverflow = output.allowOverflow
+    request.force = output.force
+    request.dryRun = output.dryRun
+    let report = try common.execute { [request] (execution) throws(SurgeryError) in
+      try request.run(execution)
+    }
+    try common.show(report, warnings: report.warnings) {
+      ReportText(report, verbose: common.verbose).lines(width: Console.width)
+    }
+  }
+}
+
+struct MergeCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "merge",
+    abstract: "Add adapters to a model.",
+    discussion: """
+      Every adapter adds weight x scale x up x down to the tensors that it names; everything else is copied.
+
+        lora-surgery merge base/ adapter/ -o merged/
+        lora-surgery merge model.safetensors a.safetensors:0.7 b.safetensors:0.3 -o merged.safetensors
+      """)
+
+  @Argument(help: "The model: a file or folder.")
+  var base: String
+
+  @Argument(help: ArgumentHelp("Adapters with their weights.", valueName: "adapter[:weight]"))
+  var adapters: [WeightedAdapter]
+
+  @OptionGroup var options: MergeOptions
+
+  func run() throws { try options.run(.merge, model: base, adapters: adapters) }
+}
+
+struct UnmergeCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "unmerge",
+    abstract: "Take adapters out of a model that they were merged into.",
+    discussion: """
+      The changes are subtracted again; what rounding lost when merging stays lost.
+
+        lora-surgery unmerge merged/ adapter/ -o base/
+        lora-surgery unmerge merged.safetensors lora.safetensors:0.7 -o base.safetensors
+      """)
+
+  @Argument(help: "The merged model: a file or folder.")
+  var merged: String
+
+  @Argument(
+    help: ArgumentHelp(
+      "Adapters with the weights they were merged with.", valueName: "adapter[:weight]"))
+  var adapters: [WeightedAdapter]
+
+  @OptionGroup var options: MergeOptions
+
+  func run() throws { try options.run(.unmerge, model: merged, adapters: adapters) }
+}

@@ -1,0 +1,24 @@
+import ArgumentParser
+import Tensors
+
+/// Where and how a result is written.
+struct OutputOptions: ParsableArguments {
+  @Option(
+    name: .shortAndLong,
+    help: ArgumentHelp(
+      "Where the result goes; its extension says the format, a name without one is a folder.",
+      valueName: "path"))
+  var output: String
+
+  @Option(help: "Storage dtype of what is written (default: the source's).")
+  var dtype: DType?
+
+  @Flag(help: "Replace an existing output.")
+  var force = false
+
+  @Flag(help: "Print the plan and write nothing.")
+  var dryRun = false
+
+  @Flag(help: "Accept finite values that become infinite in the storage dtype; they are counted.")
+  var allowOverflow = false
+}

@@ -1,0 +1,121 @@
+import LoRASurgery
+import Tensors
+
+/// A report of an operation as people read it: a table with one line for each kind of tensor, then the sums.
+struct ReportText {
+  private let report: OperationReport
+  private let verbose: Bool
+
+  init(_ report: OperationReport, verbose: Bool) {
+    self.report = report
+    self.verbose = verbose
+  }
+
+  func lines(width: Int) -> [String] {
+    let groups =
+      verbose
+      ? report.modules.map { TensorGroup(title: $0.tensor.text, $0) }
+      : TensorGroup.groups(of: report.modules)
+    let hasEnergies = report.totals.deltaNorm != nil
+    var table = TextTable(
+      [("tensor", .left), ("count", .right), ("action", .left), ("rank", .right)]
+        + (hasEnergies ? [("delta", .right), ("residual", .right), ("captured", .right)] : []))
+    for group in groups {
+      var row = [group.title, "\(group.count)", group.action, group.rank]
+      if hasEnergies {
+        row += [
+          group.squaredDelta.map { Quantities.significant($0.squareRoot()) } ?? "",
+          group.squaredResidual.map { Quantities.significant($0.squareRoot()) } ?? "",
+          group.captured.map { Quantities.percent($0) } ?? "",
+        ]
+      }
+      table.add(row)
+    }
+    return table.lines(width: width) + [""] + summary
+  }
+
+  private var summary: [String] {
+    let totals = report.totals
+    var lines = [
+      "\(Quantities.grouped(totals.tensors)) tensors, \(Quantities.grouped(totals.changed)) of them "
+        + (report.command == "extract" ? "differ" : "changed")
+    ]
+    if let delta = totals.deltaNorm, let residual = totals.residualNorm,
+      let captured = totals.capturedEnergy
+    {
+      lines.append(
+        "captured \(Quantities.percent(captured)) of the difference's energy: norm "
+          + "\(Quantities.significant(delta)), left \(Quantities.significant(residual))")
+    }
+    if let parameters = totals.parameters {
+      lines.append("\(Quantities.grouped(parameters)) parameters in the adapter")
+    }
+    lines.append(
+      "read \(Quantities.bytes(totals.bytesRead)), wrote \(Quantities.bytes(totals.bytesWritten)) in "
+        + "\(Quantities.duration(totals.seconds)), at most \(Quantities.bytes(totals.peakMemory)) of memory"
+    )
+    lines.append(
+      report.output.map { "-> \(DisplayText.escaped($0))" } ?? "dry run: nothing was written")
+    return lines
+  }
+}
+
+/// Tensors that share a name but for numbers and were treated alike.
+private struct TensorGroup {
+  let title: String
+  let action: String
+  private(set) var count = 0
+  private(set) var ranks = Set<Int>()
+  private(set) var squaredDelta: Double?
+  private(set) var squaredResidual: Double?
+
+  init(title: String, _ first: TensorReport) {
+    self.title = title
+    action = Self.words(first)
+    add(first)
+  }
+
+  static func groups(of modules: [TensorReport]) -> [TensorGroup] {
+    var groups: [TensorGroup] = []
+    var positions: [[String]: Int] = [:]
+    for module in modules {
+      let title = pattern(of: module.tensor)
+      if let position = positions[[title, words(module)]] {
+        groups[position].add(module)
+      } else {
+        positions[[title, words(module)]] = groups.count
+        groups.append(TensorGroup(title: title, module))
+      }
+    }
+    return groups
+  }
+
+  private static func words(_ module: TensorReport) -> String {
+    let action = module.action.rawValue.replacing("_", with: " ")
+    return module.reason.map { "\(action) (\($0))" } ?? action
+  }
+
+  /// The name with every whole number between dots replaced by a star.
+  private static func pattern(of name: TensorName) -> String {
+    name.text.split(separator: ".", omittingEmptySubsequences: false)
+      .map { !$0.isEmpty && $0.allSatisfy(\.isNumber) ? "*" : String($0) }
+      .joined(separator: ".")
+  }
+
+  private mutating func add(_ module: TensorReport) {
+    count += 1
+    if let rank = module.rank { ranks.insert(rank) }
+    if let norm = module.deltaNorm { squaredDelta = (squaredDelta ?? 0) + norm * norm }
+    if let norm = module.residualNorm { squaredResidual = (squaredResidual ?? 0) + norm * norm }
+  }
+
+  var rank: String {
+    guard let low = ranks.min(), let high = ranks.max() else { return "" }
+    return low == high ? "\(low)" : "\(low)-\(high)"
+  }
+
+  var captured: Double? {
+    guard let squaredDelta, let squaredResidual, squaredDelta > 0 else { return nil }
+    return 1 - squaredResidual / squaredDelta
+  }
+}

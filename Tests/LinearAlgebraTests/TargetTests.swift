@@ -1,0 +1,90 @@
+import LinearAlgebra
+import Tensors
+import Testing
+
+@Suite struct TargetTests {
+  @Test(arguments: [0.5, 0.2, 0.05, 0.01, 0.001], [UInt64(1), 2])
+  func growsUntilTheResidualIsSmallEnough(fraction: Double, seed: UInt64) throws {
+    var random = TestRandom(seed)
+    let values = (1...80).map { 1 / Double($0).squareRoot() }
+    let matrix = random.matrix(330, 260, values: values, noise: 1e-4).converted(to: Float.self)
+    let truth = try trueValues(matrix)
+    let total = energy(truth)
+    let least = (0...truth.count).first { energy(truth.dropFirst($0)) <= fraction * total } ?? 0
+    var source = matrix
+    let found = try leadingSubspace(of: &source, target: .residual(atMost: fraction))
+    #expect(total - capturedEnergy(matrix, by: found.right) <= fraction * total * (1 + 1e-4))
+    #expect(least...least + 1 ~= found.rank)
+  }
+
+  @Test func boundsHoldTheRank() throws {
+    var random = TestRandom(2)
+    var matrix = random.matrix(300, 300, values: (1...60).map { 1 / Double($0) }, noise: 1e-4)
+    let many = try leadingSubspace(
+      of: &matrix, target: .residual(atMost: 0.9, minimumRank: 7, maximumRank: 9))
+    #expect(many.rank == 7)
+    let few = try leadingSubspace(
+      of: &matrix, target: .residual(atMost: 1e-9, minimumRank: 1, maximumRank: 9))
+    #expect(few.rank == 9)
+  }
+
+  @Test func givesUpAfterTheReadingsAllowedAndDecomposes() throws {
+    var random = TestRandom(3)
+    let matrix = random.matrix(200, 200, values: (1...90).map { 1 / Double($0).squareRoot() })
+    var source = matrix
+    var options = SubspaceOptions()
+    options.maximumPasses = 2
+    options.accuracy = 1e-9
+    let found = try leadingSubspace(of: &source, target: .rank(5), options: options)
+    #expect(found.method == .exactAfterSearch)
+    let best = energy(try trueValues(matrix).prefix(5))
+    #expect(abs(capturedEnergy(matrix, by: found.right) - best) < 1e-10 * best)
+  }
+
+  @Test func retainedMatricesAreReadOnce() throws {
+    var random = TestRandom(8)
+    let matrix = random.matrix(200, 150, values: [3, 2, 1], noise: 0.01).converted(to: Float.self)
+    struct Counter: BlockedMatrix {
+      typealias Scalar = Float
+      var inner: CountingBlocks<Float>
+      var rows: Int { inner.rows }
+      var columns: Int { inner.columns }
+      let report: Counts
+      mutating func forEachBlock(
+        in range: Range<Int>,
+        _ body: (_ firstRow: Int, _ block: Span<Float>) throws(SurgeryError) -> Void
+      ) throws(SurgeryError) {
+        report.add(range.count)
+        try inner.forEachBlock(in: range, body)
+      }
+    }
+    final class Counts {
+      private(set) var rows = 0
+      func add(_ count: Int) { rows += count }
+    }
+    for (limit, once) in [(200 * 150, true), (200 * 150 - 1, false)] {
+      let counts = Counts()
+      let source = Counter(inner: CountingBlocks(matrix: matrix, rowsPerBlock: 33), report: counts)
+      var retaining = RetainingMatrix(source, limit: limit)
+      let found = try leadingSubspace(of: &retaining, target: .rank(3))
+      #expect((counts.rows == 200) == once)
+      #expect(found.passes > 1)
+    }
+  }
+
+  @Test(arguments: [ExactRoute.gram, .singularValues])
+  func exactRoutesAgree(route: ExactRoute) throws {
+    for (rows, columns) in [(40, 30), (30, 40), (25, 25)] {
+      var random = TestRandom(12)
+      var matrix = random.matrix(rows, columns)
+      let truth = try trueValues(matrix)
+      let found = try exactDecomposition(of: &matrix, rank: 5, route: route)
+      #expect(found.route == route)
+      #expect(!found.fellBack)
+      for (a, b) in zip(found.singularValues, truth) { #expect(abs(a - b) < 1e-7 * truth[0]) }
+      #expect(deviationFromOrthonormal(found.right) < 1e-12)
+      let best = energy(truth.prefix(5))
+      #expect(abs(capturedEnergy(matrix, by: found.right) - best) < 1e-10 * best)
+    }
+  }
+}
