@@ -31,7 +31,9 @@ struct AmbiguityTests {
 
   @Test func kohyaWithoutAlphaHasScaleOne() throws {
     let stem = "lora_unet_q"
-    let factors = ["\(stem).lora_down.weight": Tensor(2, 4), "\(stem).lora_up.weight": Tensor(6, 2)]
+    let factors = [
+      "\(stem).lora_down.weight": Tensor(2, 4), "\(stem).lora_up.weight": Tensor(6, 2),
+    ]
     let path = try files.write("k.safetensors", factors)
     #expect(try files.outcome(path, base).contains("no alpha"))
     #expect(try Adapter(opening: path).facts.scales == [1])
@@ -73,7 +75,8 @@ struct AmbiguityTests {
     func experts(_ version: String) throws -> String {
       try files.peft(
         ["e.lora_A.weight": Tensor(6, 4), "e.lora_B.weight": Tensor(4, 6)],
-        config: #"{"peft_type":"LORA","r":2,"lora_alpha":4,"target_parameters":["e.w"]\#(version)}"#)
+        config: #"{"peft_type":"LORA","r":2,"lora_alpha":4,"target_parameters":["e.w"]\#(version)}"#
+      )
     }
     let stack = ["e.w": Tensor(3, 4, 4)]
     #expect(try files.outcome(experts(""), stack) == "adapter.ambiguous-orientation")
@@ -83,7 +86,10 @@ struct AmbiguityTests {
   @Test func namesThatCollideWithUnderscoresAreAmbiguous() throws {
     let path = try files.write(
       "k.safetensors",
-      ["lora_unet_a_b.lora_down.weight": Tensor(2, 4), "lora_unet_a_b.lora_up.weight": Tensor(6, 2)])
+      [
+        "lora_unet_a_b.lora_down.weight": Tensor(2, 4),
+        "lora_unet_a_b.lora_up.weight": Tensor(6, 2),
+      ])
     #expect(
       try files.outcome(path, ["a.b.weight": Tensor(6, 4), "a_b.weight": Tensor(6, 4)])
         == "adapter.ambiguous-target")
@@ -93,7 +99,8 @@ struct AmbiguityTests {
   }
 
   @Test func mergedLinearNeedsItsParts() throws {
-    let path = try files.write("m.safetensors", ["q.lora_A": Tensor(4, 4), "q.lora_B": Tensor(8, 2)])
+    let path = try files.write(
+      "m.safetensors", ["q.lora_A": Tensor(4, 4), "q.lora_B": Tensor(8, 2)])
     let one = options { $0.alphas = [.init(value: 1)] }
     #expect(try files.outcome(path, ["q.weight": Tensor(12, 4)], one) == "adapter.need-enable-lora")
     let wrong = options {
@@ -147,7 +154,8 @@ struct AmbiguityTests {
       "lm_head.lora_A.weight": Tensor(2, 4), "lm_head.lora_B.weight": Tensor(7, 2),
     ])
     #expect(try files.outcome(head, ["lm_head.weight": Tensor(6, 4)]) == "adapter.vocab")
-    let integers = try files.peft(pair.merging(["q.lora_A.weight": Tensor(2, 4, dtype: "I32")]) { $1 })
+    let integers = try files.peft(
+      pair.merging(["q.lora_A.weight": Tensor(2, 4, dtype: "I32")]) { $1 })
     #expect(try files.outcome(integers, base) == "adapter.dtype")
   }
 
@@ -155,14 +163,19 @@ struct AmbiguityTests {
     let model = try files.write("m.safetensors", ["q.weight": Tensor(6, 4)])
     #expect(try files.outcome(model, base) == "adapter.not-adapter")
     #expect(!Adapter.isAdapter(at: model))
-    let control = try files.write("c.safetensors", ["lllite_unet_q.down.0.weight": Tensor(2, 4), "lora_unet_q.lora_down.weight": Tensor(2, 4)])
+    let control = try files.write(
+      "c.safetensors",
+      ["lllite_unet_q.down.0.weight": Tensor(2, 4), "lora_unet_q.lora_down.weight": Tensor(2, 4)])
     #expect(try files.outcome(control, base) == "adapter.not-adapter")
     let list = try files.write(
       "r.safetensors", ["0x55d": Tensor(2)], metadata: ["__r__": #"{"type":"list"}"#])
     #expect(try files.outcome(list, base) == "adapter.r-list")
     let mixed = try files.write(
       "x.safetensors",
-      ["lora_unet_input_blocks_1.alpha": Tensor(), "lora_unet_down_blocks_1.lora_down.weight": Tensor(2, 4)])
+      [
+        "lora_unet_input_blocks_1.alpha": Tensor(),
+        "lora_unet_down_blocks_1.lora_down.weight": Tensor(2, 4),
+      ])
     #expect(try files.outcome(mixed, base) == "adapter.conflict")
   }
 

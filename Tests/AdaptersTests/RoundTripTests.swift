@@ -77,7 +77,11 @@ struct RoundTripTests {
     if one.dialect == .loralib {
       // The note says which alpha to build the layers with; without a common one the scale is in the factors.
       let alpha = plan.notes.first?.split(separator: "=").last.flatMap { Double($0) }
-      if let alpha { options.alphas = [.init(value: alpha)] } else { options.scales = [.init(value: 1)] }
+      if let alpha {
+        options.alphas = [.init(value: alpha)]
+      } else {
+        options.scales = [.init(value: 1)]
+      }
     }
     let adapter = try Adapter(opening: path, options: options)
     #expect(adapter.provenance.dialect == one.dialect)
@@ -92,11 +96,13 @@ struct RoundTripTests {
     }
   }
 
-  @Test("What a dialect cannot hold is refused before anything is written", arguments: [
-    ("peft/ia3", Dialect.peft), ("peft/hira", .kohya), ("peft/lora-modules-to-save", .kohya),
-    ("peft/oft", .mlx), ("peft/lora-conv", .loralib), ("others/lycoris-full", .peft),
-    ("peft/lora-tokens", .diffusers), ("peft/lora-conv", .mlx),
-  ])
+  @Test(
+    "What a dialect cannot hold is refused before anything is written",
+    arguments: [
+      ("peft/ia3", Dialect.peft), ("peft/hira", .kohya), ("peft/lora-modules-to-save", .kohya),
+      ("peft/oft", .mlx), ("peft/lora-conv", .loralib), ("others/lycoris-full", .peft),
+      ("peft/lora-tokens", .diffusers), ("peft/lora-conv", .mlx),
+    ])
   func inexpressible(_ fixture: String, _ dialect: Dialect) throws {
     let files = Fixtures.folders(in: fixture)
     let folder = Fixtures.path(fixture)

@@ -24,7 +24,8 @@ struct TinyFiles {
     var bytes: [UInt8] {
       let count = shape.reduce(1, *)
       if dtype != "F32" {
-        return [UInt8](repeating: 0, count: count * (DType(safetensorsName: dtype)?.bytesPerElement ?? 1))
+        return [UInt8](
+          repeating: 0, count: count * (DType(safetensorsName: dtype)?.bytesPerElement ?? 1))
       }
       var generator = SeededGenerator(seed: UInt64(count))
       let numbers =
