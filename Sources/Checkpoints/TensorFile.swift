@@ -43,7 +43,8 @@ public struct TensorFile: Sendable {
     case .gguf: self = try .gguf(file)
     case .npy: self = try .npy(file)
     case .npz: self = try .npz(file, limits: limits)
-    case .torch, .compact:
+    case .torch: self = try .torch(file, limits: limits)
+    case .compact:
       throw SurgeryError(
         .unsupported, "file.format", "files of this format are not read", file: path,
         found: format.rawValue)

@@ -35,7 +35,7 @@ struct ZipMemberSource: TensorSource {
   private let start: UInt64
   private let checksCRC: Bool
   /// Whether reading this source from front to back reads the member to its end.
-  private let readsWhole: Bool
+  private var readsWhole: Bool
   private let verdict: Verdict
 
   /// Describes a member's bytes from `start` on.
@@ -44,18 +44,23 @@ struct ZipMemberSource: TensorSource {
   ///   - entry: The member.
   ///   - file: The archive.
   ///   - start: Bytes of the member to leave out at its front.
-  ///   - readsWhole: False where only parts will be read, so that the checksum must be settled first.
   ///   - checksCRC: False where the writer left every checksum out.
   init(
-    _ entry: ZipEntry, in file: InputFile, from start: UInt64 = 0, readsWhole: Bool = true,
-    checksCRC: Bool = true
+    _ entry: ZipEntry, in file: InputFile, from start: UInt64 = 0, checksCRC: Bool = true
   ) {
     self.file = file
     self.entry = entry
     self.start = start
-    self.readsWhole = readsWhole
+    readsWhole = true
     self.checksCRC = checksCRC
     verdict = Verdict(isKnown: !checksCRC)
+  }
+
+  /// The same bytes for readers that take only parts of them.
+  var partial: Self {
+    var copy = self
+    copy.readsWhole = false
+    return copy
   }
 
   /// A position only where no checksum must be computed from the bytes on their way.
