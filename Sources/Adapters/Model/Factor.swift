@@ -13,6 +13,8 @@ public struct Factor: Sendable {
     case transpose(rows: Int, columns: Int)
     case rows(Range<Int>, columns: Int)
     case columns(Range<Int>, rows: Int, columns: Int)
+    /// Rows of each of `groups`: its halves interleaved, or parted again.
+    case interleave(groups: Int, rows: Int, columns: Int, back: Bool)
   }
 
   /// The tensor as stored.
@@ -70,6 +72,14 @@ public struct Factor: Sendable {
       .columns(range, rows: rows, columns: columns), rows: rows, columns: range.count)
   }
 
+  /// The view with the two halves of each group of rows interleaved, or parted again.
+  func interleavingHalves(groups: Int, back: Bool) -> Factor {
+    precondition(rows % (2 * groups) == 0, "\(rows) rows in \(groups) groups have no halves")
+    return adding(
+      .interleave(groups: groups, rows: rows, columns: columns, back: back), rows: rows,
+      columns: columns)
+  }
+
   private func adding(_ step: Step, rows: Int, columns: Int) -> Factor {
     var view = self
     view.steps.append(step)
@@ -109,7 +119,7 @@ public struct Factor: Sendable {
       case .rows(let rows, let columns):
         let start = range.lowerBound + rows.lowerBound * columns
         range = start..<(start + rows.count * columns)
-      case .transpose, .columns: break loop
+      case .transpose, .columns, .interleave: break loop
       }
       remaining = remaining.dropFirst()
     }
@@ -161,6 +171,20 @@ extension Factor.Step {
       for row in 0..<rows {
         let start = (row * columns + range.lowerBound) * size
         result += bytes[start..<(start + range.count * size)]
+      }
+      return result
+    case .interleave(let groups, let rows, let columns, let back):
+      let (height, width) = (rows / groups, columns * size)
+      var result: [UInt8] = []
+      result.reserveCapacity(bytes.count)
+      for row in 0..<rows {
+        let (group, place) = row.quotientAndRemainder(dividingBy: height)
+        let from =
+          back
+          ? place % (height / 2) * 2 + place / (height / 2)
+          : place % 2 * (height / 2) + place / 2
+        let start = (group * height + from) * width
+        result += bytes[start..<(start + width)]
       }
       return result
     case .transpose(let rows, let columns):

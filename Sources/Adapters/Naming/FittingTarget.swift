@@ -16,6 +16,8 @@ public struct FittingTarget: Sendable {
   public var configuredTransposed: Bool?
   /// Which parts of a MergedLinear the user says are enabled.
   public var enabledParts: [Bool]?
+  /// The attention heads of the base, where its configuration tells them.
+  public var heads: AttentionHeads?
 
   /// Rows of the stored matrix: the first dimension, or all but the last where three dimensions are a stack.
   public var storedRows: Int { shape.rows }

@@ -45,7 +45,7 @@ extension DialectRegistry {
   /// Every dialect that is written.
   static let writers: [any DialectWriter.Type] = [
     PEFTWriter.self, KohyaWriter.self, DiffusersWriter.self, ComfyUIWriter.self,
-    LoralibWriter.self, MLXWriter.self,
+    LoralibWriter.self, MLXWriter.self, GGUFAdapterWriter.self,
   ]
 }
 
