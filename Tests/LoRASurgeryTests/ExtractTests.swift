@@ -204,7 +204,7 @@ struct ExtractRefusalTests {
   }
 
   @Test(arguments: [0, -3]) func aRankThatIsNone(_ rank: Int) {
-    #expect(refusal(rank: rank)?.id == "extract.rank")
+    #expect(refusal(rank: rank)?.id == "rank.range")
   }
 
   @Test func aRankBeyondEveryMatrix() {
