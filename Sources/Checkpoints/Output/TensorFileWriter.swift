@@ -34,16 +34,13 @@ public struct TensorFilePlan: Sendable {
   public var tensors: [TensorInfo]
   /// Metadata of the container.
   public var metadata: [String: String]
-<<<<<<< HEAD
   /// The types of metadata values in GGUF.
   ///
   /// A key whose text here is the one in `metadata` is written with its type, every other key of `metadata` as a string. The
   /// other formats take no notice.
   public var ggufMetadata = GGUFMetadata()
-=======
   /// How hard npz compresses, 1 (fastest) to 9 (smallest); `nil` stores the tensors as they are.
   public var compression: Int?
->>>>>>> formats
 
   /// Creates a plan of one file.
   public init(
