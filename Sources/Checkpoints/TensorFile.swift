@@ -12,6 +12,8 @@ public struct TensorFile: Sendable {
   public var metadata: [String: String]
   /// The types of the metadata's values, where the container is GGUF.
   public var ggufMetadata = GGUFMetadata()
+  /// The header, where the container is the compact format.
+  public var compactHeader: CompactHeader?
   /// What was read though it is unusual.
   public var warnings: [String]
 
@@ -43,7 +45,8 @@ public struct TensorFile: Sendable {
     case .gguf: self = try .gguf(file)
     case .npy: self = try .npy(file)
     case .npz: self = try .npz(file, limits: limits)
-    case .torch, .compact:
+    case .compact: self = try .compact(file)
+    case .torch:
       throw SurgeryError(
         .unsupported, "file.format", "files of this format are not read", file: path,
         found: format.rawValue)
