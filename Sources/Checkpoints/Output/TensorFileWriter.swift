@@ -28,10 +28,9 @@ protocol TensorFileWriter: Sendable {
 }
 
 extension TensorFileWriter {
-  /// Writes the elements as F32, with rows of zeros where the matrix has fewer than planned.
+  /// Other formats have no such tensors; who plans one for them is at fault.
   func write(_ matrix: QuantisedMatrix, tensor: Int) throws(SurgeryError) {
-    let bytes = matrix.bytes(paddedToRows: matrix.rows)
-    try unsafe write(bytes.span.bytes, tensor: tensor, at: 0)
+    throw SurgeryError(.bug, "output.format", "the format has no quantised tensors")
   }
 }
 

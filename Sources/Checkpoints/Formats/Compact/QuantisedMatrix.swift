@@ -39,9 +39,9 @@ public struct QuantisedMatrix: Sendable, Hashable {
     return values
   }
 
-  /// The elements as little-endian float32, followed by rows of zeros up to a number of rows.
-  func bytes(paddedToRows count: Int) -> [UInt8] {
-    var bytes = [UInt8](repeating: 0, count: max(count, rows) * columns * 4)
+  /// The elements as little-endian float32, row-major.
+  public var bytes: [UInt8] {
+    var bytes = [UInt8](repeating: 0, count: codes.count * 4)
     let values = values
     unsafe bytes.withUnsafeMutableBytes { target in
       for (index, value) in values.enumerated() {
