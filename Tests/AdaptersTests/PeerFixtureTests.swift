@@ -117,3 +117,31 @@ struct DialectFixtureTests {
     return options
   }
 }
+
+/// Models whose output head shares the embedding's tensor (dialects.md, section 3.3).
+struct TiedEmbeddingTests {
+  private func resolved(_ name: String, unties: Bool) throws -> ResolvedAdapter {
+    let folder = Fixtures.path("peft/\(name)")
+    var options = AdapterOptions()
+    options.untiesEmbeddings = unties
+    return try Adapter(opening: "\(folder)/adapter")
+      .resolved(against: try Checkpoint(opening: "\(folder)/base"), options: options)
+  }
+
+  @Test func aHeadMayPartFromItsEmbedding() throws {
+    let head = try resolved("tied-head", unties: true)
+    #expect(head["model.embed_tokens.weight"]?.updates.isEmpty ?? true)
+    #expect(head.additions.map(\.name) == ["lm_head.weight"])
+    #expect(head.additions.first?.updates.count == 1)
+    let embedding = try resolved("tied-embedding", unties: true)
+    #expect(embedding["model.embed_tokens.weight"]?.updates.count == 1)
+    #expect(embedding.additions.map(\.name) == ["lm_head.weight"])
+    #expect(embedding.additions.first?.updates.isEmpty == true)
+  }
+
+  @Test func twinsAreAppliedOnce() throws {
+    let twins = try resolved("tied-ensured", unties: false)
+    #expect(twins["model.embed_tokens.weight"]?.updates.count == 1)
+    #expect(twins.additions.isEmpty)
+  }
+}

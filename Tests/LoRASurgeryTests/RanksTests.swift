@@ -5,7 +5,7 @@ import Testing
 
 struct RanksTests {
   private func rule(
-    _ name: TensorName = "a.weight", kernel: [Int] = [], _ set: (inout RankOptions) -> Void
+    of name: TensorName = "a.weight", kernel: [Int] = [], _ set: (inout RankOptions) -> Void
   ) throws -> RankRule {
     var options = RankOptions()
     set(&options)
@@ -39,9 +39,9 @@ struct RanksTests {
       $0.energy = 0.9
       $0.rankFor = [.init(pattern: "q_proj", rank: 3), .init(pattern: "proj", rank: 0)]
     }
-    #expect(try rule("l.q_proj.weight", set) == RankRule(.fixed(3), within: 3...3))
-    #expect(try rule("l.k_proj.weight", set) == RankRule(.fixed(0), within: 0...0))
-    #expect(try rule("l.norm.weight", set).policy == .energy(0.9))
+    #expect(try rule(of: "l.q_proj.weight", set) == RankRule(.fixed(3), within: 3...3))
+    #expect(try rule(of: "l.k_proj.weight", set) == RankRule(.fixed(0), within: 0...0))
+    #expect(try rule(of: "l.norm.weight", set).policy == .energy(0.9))
   }
 
   @Test func valuesThatMakeNoSenseAreRefused() {

@@ -15,6 +15,8 @@ protocol DialectReader: SendableMetatype {
   ///   - files: The opened files.
   ///   - options: What the user says.
   ///   - reason: How the dialect was recognised.
+  /// - Returns: The adapter.
+  /// - Throws: The vocabulary of adapters, with key and field.
   static func read(
     _ files: AdapterFiles, options: AdapterOptions, reason: String
   ) throws(SurgeryError) -> Adapter

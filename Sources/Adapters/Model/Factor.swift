@@ -120,23 +120,21 @@ public struct Factor: Sendable {
 
   /// The view's elements, widened.
   ///
-  /// - Parameters:
-  ///   - scalar: `Float` or `Double`.
-  ///   - allowNonFinite: Whether NaN and infinity pass.
+  /// - Parameter scalar: `Float` or `Double`.
   /// - Returns: A matrix of `rows` by `columns`.
   /// - Throws: What reading throws; `adapter.dtype` where the dtype is no floating-point type; `adapter.non-finite`
   ///   with the tensor and the index.
   public func matrix<Scalar: BLASScalar>(
-    of scalar: Scalar.Type, allowNonFinite: Bool = false
+    of scalar: Scalar.Type
   ) throws(SurgeryError) -> Matrix<Scalar> {
     guard dtype.isFloatingPoint else { throw notFloating }
     let elements: [Scalar] = try widened(try bytes(), dtype)
-    if !allowNonFinite, let index = firstNonFinite(elements) {
+    if let index = firstNonFinite(elements) {
       throw SurgeryError.adapter(
         "non-finite", "the adapter has a value that is not finite",
         file: tensor.source.file.path, key: tensor.name.text, expected: "finite values",
         found: "\(elements[index].isNaN ? "NaN" : "infinity") at element \(index)",
-        hint: "--allow-nonfinite lets it pass")
+        hint: "nothing can be computed with it; get the adapter again from where it was trained")
     }
     return Matrix(rows: rows, columns: columns, elements: elements)
   }

@@ -102,7 +102,9 @@ public struct Replacement: Sendable {
   public var target: TargetReference
   /// The values.
   public var tensor: StoredTensor
-  /// Why the adapter has it, for the report: `modules_to_save`, `bias`, `set_weight`, …
+  /// Why the adapter has it, for the report.
+  ///
+  /// For example `modules_to_save`, `bias` or `set_weight`.
   public var reason: String
 
   /// Creates a replacement.

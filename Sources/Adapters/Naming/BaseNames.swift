@@ -84,6 +84,11 @@ struct BaseNames: Sendable {
     "transformer.word_embeddings", "embed_tokens",
   ]
 
+  /// Whether a tensor is an input embedding that heads may share.
+  static func isEmbedding(_ name: TensorName) -> Bool {
+    embeddings.contains { name.text == "\($0).weight" }
+  }
+
   /// The shared tensor of a head that the checkpoint does not store.
   private func tied(_ reference: TargetReference) -> Candidate? {
     guard tiesEmbeddings, reference.parameter == "weight" else { return nil }

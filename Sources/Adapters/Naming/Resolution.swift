@@ -62,8 +62,9 @@ public struct ResolvedAdapter: Sendable {
   public let adapter: Adapter
   /// What happens to each tensor that the adapter touches, in the order of the base.
   public internal(set) var tensors: [TensorUpdates]
-  /// Tensors of the adapter that have no counterpart in the base and are added to it.
-  public internal(set) var additions: [Replacement] = []
+  /// Tensors that the result has and the base has not: output heads that part from the embedding they shared; the
+  /// configuration's `tie_word_embeddings` is then to be false.
+  public internal(set) var additions: [TensorUpdates] = []
   /// Modules and tensors of the adapter that match nothing.
   public internal(set) var unmatched: [String] = []
   /// What the user should know.
@@ -115,7 +116,11 @@ extension Adapter {
   ) throws(SurgeryError) -> ResolvedAdapter {
     var resolver = try Resolver(adapter: self, base: base, options: options)
     for replacement in replacements { try resolver.add(replacement) }
-    for module in resolver.settle(modules) { try resolver.add(module) }
+    let settled = resolver.settle(modules)
+    for module in settled where !resolver.isTied(module) { try resolver.add(module) }
+    for module in settled where resolver.isTied(module) && !resolver.repeatsPartner(module) {
+      try resolver.add(module)
+    }
     return try resolver.finished()
   }
 }

@@ -10,6 +10,10 @@ struct Resolver {
   private let architecture: Architecture
   private let names: BaseNames
   private var tensors: [TensorName: TensorUpdates] = [:]
+  private var tiedReplacements = Set<TensorName>()
+  /// Tensors that the result has and the base has not: heads that no longer share their embedding.
+  private var additions: [TensorName: TensorUpdates] = [:]
+  private let untiesEmbeddings: Bool
   private var missing: [(name: String, key: String)] = []
   private var notes: [String: Int] = [:]
 
@@ -20,8 +24,23 @@ struct Resolver {
     self.base = base
     self.options = try ModuleOptions(options)
     allowsUnmatched = options.allowsUnmatched
+    untiesEmbeddings = options.untiesEmbeddings
     architecture = Architecture(of: base)
     names = BaseNames(base, tiesEmbeddings: architecture.tiesEmbeddings)
+  }
+
+  /// Whether a module's tensor is only there as the tied partner of another.
+  func isTied(_ module: ModuleUpdate) -> Bool {
+    names.candidates(for: options.renamed(module.target)).first?.isTied == true
+  }
+
+  /// Whether a tied module repeats a change that its partner has already: `ensure_weight_tying` stores both
+  /// (peft:src/peft/tuners/lora/model.py).
+  func repeatsPartner(_ module: ModuleUpdate) -> Bool {
+    guard adapter.provenance.config?["ensure_weight_tying"]?.flag == true,
+      let entry = names.candidates(for: options.renamed(module.target)).first?.entries.first
+    else { return false }
+    return tensors[entry.tensor]?.updates.isEmpty == false
   }
 
   /// A change made to fit one tensor.
@@ -54,9 +73,10 @@ struct Resolver {
         found: "\(new)", hint: "use the base that the adapter was trained on")
     }
     var updates = tensors[stored.name] ?? TensorUpdates(name: stored.name, source: stored)
-    if updates.replacement != nil {
-      // A tied head is stored beside its embedding and is the same tensor.
-      if candidates.first?.isTied == true { return }
+    // A tied head is stored beside its embedding and is the same tensor.
+    let isTied = candidates.first?.isTied == true
+    if isTied, updates.replacement != nil { return }
+    if updates.replacement != nil, tiedReplacements.remove(stored.name) == nil {
       throw SurgeryError.adapter(
         "conflict", "two tensors of the adapter replace the same tensor of the base",
         file: adapter.path, key: key, found: stored.name.text)
@@ -64,6 +84,7 @@ struct Resolver {
     if stored.info.shape != new {
       notes["\(stored.name.text) grows from \(stored.info.shape) to \(new)", default: 0] += 1
     }
+    if isTied { tiedReplacements.insert(stored.name) }
     updates.source = replacement.tensor.renamed(stored.name)
     updates.replacement = replacement.reason
     tensors[stored.name] = updates
@@ -95,7 +116,7 @@ struct Resolver {
   }
 
   private mutating func resolve(_ module: ModuleUpdate, key: String) throws(SurgeryError) {
-    var fits: [(fits: [Fit], note: String?)] = []
+    var fits: [(fits: [Fit], note: String?, isTied: Bool)] = []
     var failure: SurgeryError?
     var isKnown = false
     for parameter in [module.target.parameter] + module.target.alternatives where fits.isEmpty {
@@ -104,7 +125,7 @@ struct Resolver {
       for candidate in names.candidates(for: target) {
         isKnown = true
         do throws(SurgeryError) {
-          fits.append((try fit(module, candidate), candidate.note))
+          fits.append((try fit(module, candidate), candidate.note, candidate.isTied))
         } catch {
           failure = failure ?? error
         }
@@ -122,7 +143,8 @@ struct Resolver {
         found: fits.flatMap { $0.fits.map(\.tensor.text) }.listed(),
         hint: "--map renames the module to the one that is meant")
     }
-    for fit in fits.first?.fits ?? [] { try commit(fit, module) }
+    let chosen = fits.first
+    for fit in chosen?.fits ?? [] { try commit(fit, module, isTied: chosen?.isTied ?? false) }
     if let note = fits.first?.note { notes[note, default: 0] += 1 }
   }
 
@@ -170,9 +192,16 @@ struct Resolver {
     return result
   }
 
-  private mutating func commit(_ fit: Fit, _ module: ModuleUpdate) throws(SurgeryError) {
+  private mutating func commit(
+    _ fit: Fit, _ module: ModuleUpdate, isTied: Bool
+  ) throws(SurgeryError) {
     guard let stored = base[fit.tensor] else { return }
-    var updates = tensors[fit.tensor] ?? TensorUpdates(name: fit.tensor, source: stored)
+    // A head that is not to share its embedding's tensor gets a copy of it to change.
+    let isAdded = isTied && untiesEmbeddings
+    let name = isAdded ? TensorName(module.target.tensorName) : fit.tensor
+    var updates =
+      (isAdded ? additions[name] : tensors[name])
+      ?? TensorUpdates(name: name, source: stored.renamed(name))
     guard let scale = module.scale else {
       throw SurgeryError.adapter(
         "no-scale", "the adapter's files do not say how it is scaled",
@@ -191,7 +220,18 @@ struct Resolver {
       ResolvedUpdate(
         module: module.name, update: fit.fitted.update,
         scale: scale * fit.fitted.scaleFactor * Double(module.repetitions), rows: fit.rows))
-    tensors[fit.tensor] = updates
+    if isAdded { additions[name] = updates } else { tensors[name] = updates }
+  }
+
+  /// The head of a model that shared its embedding, where only the embedding was changed and the two are to part.
+  private func untiedHead() -> TensorUpdates? {
+    guard untiesEmbeddings, architecture.tiesEmbeddings, additions.isEmpty else { return nil }
+    let head = TensorName("lm_head.weight")
+    guard base.position(of: head) == nil,
+      let embedding = tensors.keys.first(where: { BaseNames.isEmbedding($0) }),
+      let stored = base[embedding]
+    else { return nil }
+    return TensorUpdates(name: head, source: stored.renamed(head))
   }
 
   func finished() throws(SurgeryError) -> ResolvedAdapter {
@@ -208,9 +248,17 @@ struct Resolver {
     var warnings = adapter.provenance.warnings
     warnings += missing.map { "\($0.key): no tensor \($0.name) in the base; left out" }
     warnings += notes.sorted { $0.key < $1.key }.map { "\($0.key) (\($0.value) tensors)" }
-    return ResolvedAdapter(
+    if architecture.tiesEmbeddings, !untiesEmbeddings,
+      tensors.values.contains(where: { $0.replacement != nil && BaseNames.isEmbedding($0.name) })
+    {
+      warnings.append(
+        "the embedding is replaced and shared with the output head, which changes with it")
+    }
+    var resolved = ResolvedAdapter(
       adapter: adapter, tensors: base.tensors.compactMap { tensors[$0.name] },
       unmatched: missing.map(\.key), warnings: warnings)
+    resolved.additions = additions.values.sorted { $0.name < $1.name } + (untiedHead().map { [$0] } ?? [])
+    return resolved
   }
 }
 

@@ -59,6 +59,7 @@ enum StableDiffusionNames {
   /// - Parameters:
   ///   - path: The module's path.
   ///   - hasAttention: Whether a block such as `up_blocks.0` has attentions, which moves its upsampler.
+  /// - Returns: The other name, or `nil` where there is none.
   static func stability(of path: String, hasAttention: (String) -> Bool) -> String? {
     if let pair = single.first(where: { $0.value == path }) { return pair.key }
     let parts = path.split(separator: ".").map(String.init)

@@ -100,7 +100,8 @@ public struct UnsolvedPair: Update {
       transposed
       ? (target.storedColumns, target.storedRows) : (target.storedRows, target.storedColumns)
     let possible = solutions(rows: rows, columns: columns)
-    guard let choice = possible.count == 1 ? possible[0] : possible.first(where: { $0 == convention })
+    guard
+      let choice = possible.count == 1 ? possible[0] : possible.first(where: { $0 == convention })
     else {
       if possible.isEmpty { throw mismatch(target) }
       throw ambiguous(target)

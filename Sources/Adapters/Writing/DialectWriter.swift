@@ -34,6 +34,7 @@ protocol DialectWriter: SendableMetatype {
   ///   - adapter: What to write; its dotted names are those of the base.
   ///   - path: Where it goes.
   ///   - options: How it is written.
+  /// - Returns: The plan, with where each tensor's bytes come from.
   /// - Throws: `adapter.inexpressible` for what the dialect cannot hold.
   static func plan(
     _ adapter: Adapter, to path: String, options: AdapterWritingOptions
@@ -65,7 +66,30 @@ extension Adapter {
       throw SurgeryError.unsupportedAdapter(
         "adapters of this dialect are not written", found: options.dialect.rawValue)
     }
-    return try writer.plan(self, to: path, options: options)
+    return try writer.plan(try solvedWithoutBase(), to: path, options: options)
+  }
+}
+
+extension Adapter {
+  /// Pairs of loralib taken for its Linear and Embedding, which the dialect's own class would be without more being said; other
+  /// pairs need the base.
+  private func solvedWithoutBase() throws(SurgeryError) -> Adapter {
+    var result = self
+    for index in result.modules.indices {
+      guard let pair = result.modules[index].update as? UnsolvedPair else { continue }
+      guard pair.isLoralib, pair.first.rows == pair.second.columns else {
+        throw SurgeryError.adapter(
+          "ambiguous-orientation", "how the factors lie is only known from the base", file: path,
+          key: pair.first.tensor.name.text, found: "\(pair.first.tensor.info.shape)",
+          hint: "--base gives the model that decides")
+      }
+      result.modules[index].update =
+        pair.isEmbedding
+        ? try LowRank(
+          up: pair.first.transposed(), down: pair.second.transposed(), form: .embedding)
+        : try LowRank(up: pair.second, down: pair.first)
+    }
+    return result
   }
 }
 

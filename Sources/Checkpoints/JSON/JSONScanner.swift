@@ -71,7 +71,15 @@ struct JSONScanner {
         throw failure("duplicate key \"\(DisplayText.escaped(key))\"", id: "json.duplicate")
       }
       try expect(UInt8(ascii: ":"))
-      try member(&self, key)
+      do throws(SurgeryError) {
+        try member(&self, key)
+      } catch {
+        var error = error
+        if error.id == "json.syntax", error.expected == nil {
+          error.expected = "a value of \"\(key)\""
+        }
+        throw error
+      }
       if peek() == UInt8(ascii: ",") {
         position += 1
         continue

@@ -50,7 +50,8 @@ struct PEFTLoRABuilder {
     // `MultiheadAttention.merge`, versions 0.14 to 0.21.2), so that is what was trained.
     if modules.modules.contains(where: { $0.path.hasSuffix(".base_layer.out_proj") }) {
       adapter.provenance.warnings.append(
-        "the change of an attention's out_proj is applied twice, as PEFT does in training and merging")
+        "the change of an attention's out_proj is applied twice, as PEFT does in training and merging"
+      )
     }
     for module in modules.modules {
       for made in try updates(of: module) { adapter.modules.append(made) }

@@ -29,6 +29,11 @@ enum PEFTReader: DialectReader {
   static func read(
     _ files: AdapterFiles, options: AdapterOptions, reason: String
   ) throws(SurgeryError) -> Adapter {
+    if let config = files.config, config["peft_type"] != nil, config["lora_parameters"] != nil {
+      throw SurgeryError.adapter(
+        "conflict", "adapter_config.json is both PEFT's and MLX's", file: files.configPath,
+        expected: "peft_type or lora_parameters", found: "both", hint: "remove one of the two")
+    }
     let modules = try PEFTModules(files)
     let config: PEFTConfig?
     if let json = files.config ?? embeddedConfig(files) {

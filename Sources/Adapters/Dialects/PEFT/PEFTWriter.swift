@@ -11,6 +11,7 @@ struct PEFTWriter: DialectWriter {
   static func plan(
     _ adapter: Adapter, to path: String, options: AdapterWritingOptions
   ) throws(SurgeryError) -> AdapterPlan {
+    let adapter = try oneComponent(adapter)
     var writer = PEFTWriter(dtype: options.dtype)
     // A change of a bias is written beside that of its weight, whatever the order in the base.
     for module in adapter.modules where module.target.parameter != "bias" {
@@ -44,6 +45,30 @@ struct PEFTWriter: DialectWriter {
               content: .bytes(Array((config.text(indent: 2) + "\n").utf8)))
           ] : []),
       contents: [writer.file.contents])
+  }
+
+  /// PEFT adapts one model, so the names lose the prefix of the pipeline's component that they all share.
+  private static func oneComponent(_ adapter: Adapter) throws(SurgeryError) -> Adapter {
+    var prefixes = Set<String>()
+    for target in adapter.modules.map(\.target) + adapter.replacements.map(\.target) {
+      prefixes.insert(ComponentPrefix.split(target.module).prefix)
+    }
+    if prefixes == [""] { return adapter }
+    guard prefixes.count <= 1 else {
+      throw SurgeryError.inexpressible(
+        "changes of several components (\(prefixes.sorted().listed()))", in: .peft, adapter.path,
+        hint: "--to diffusers or kohya can hold them, --include chooses one component")
+    }
+    var result = adapter
+    for index in result.modules.indices {
+      result.modules[index].target.module = String(
+        ComponentPrefix.split(result.modules[index].target.module).rest)
+    }
+    for index in result.replacements.indices {
+      result.replacements[index].target.module = String(
+        ComponentPrefix.split(result.replacements[index].target.module).rest)
+    }
+    return result
   }
 
   private var file: AdapterFileBuilder

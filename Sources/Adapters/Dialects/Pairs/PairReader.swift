@@ -12,8 +12,9 @@ struct PairReader {
   let dialect: Dialect
   let convention: UnsolvedPair.Convention?
   let options: AdapterOptions
-  private var pairs: [(module: String, target: TargetReference, first: StoredTensor, second: StoredTensor)] =
-    []
+  private var pairs:
+    [(module: String, target: TargetReference, first: StoredTensor, second: StoredTensor)] =
+      []
   private var rest: [StoredTensor] = []
 
   init(

@@ -20,7 +20,8 @@ enum RTorchReader: DialectReader {
         throw SurgeryError.adapter(
           "r-list", "R saved a list, whose tensors are named by their addresses in memory",
           expected: "a saved module", found: "__r__ type \"list\"",
-          hint: "save the module itself with torch_save, or its state with safetensors::safe_save_file")
+          hint:
+            "save the module itself with torch_save, or its state with safetensors::safe_save_file")
       }
       trained = description["requires_grad"]?.members.map { members in
         Set(members.filter { $0.value.flag == true }.map(\.key))

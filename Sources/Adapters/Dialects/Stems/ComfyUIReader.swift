@@ -5,7 +5,9 @@ import Tensors
 enum ComfyUIReader: DialectReader {
   static let dialect = Dialect.comfyui
 
-  private static let roots = ["diffusion_model.", "text_encoders.", "double_blocks.", "single_blocks."]
+  private static let roots = [
+    "diffusion_model.", "text_encoders.", "double_blocks.", "single_blocks.",
+  ]
 
   static func recognises(_ files: AdapterFiles) -> String? {
     for tensor in files.tensors {

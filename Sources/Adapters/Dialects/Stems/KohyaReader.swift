@@ -31,6 +31,7 @@ enum KohyaReader: DialectReader {
     _ files: AdapterFiles, options: AdapterOptions, reason: String
   ) throws(SurgeryError) -> Adapter {
     try refuseControl(files)
+    try refuseMixedNames(files)
     let modules = try StemModules(files)
     try modules.refusePlain()
     var adapter = Adapter(
@@ -60,6 +61,21 @@ enum KohyaReader: DialectReader {
     }
     return TargetReference(
       module: stem, spelling: stem.contains(".") ? .dotted : .underscored)
+  }
+
+  /// The blocks of a UNet are numbered in two ways; a file that uses both was put together wrongly.
+  static func refuseMixedNames(_ files: AdapterFiles) throws(SurgeryError) {
+    func first(_ prefixes: [String]) -> StoredTensor? {
+      files.tensors.first { tensor in prefixes.contains { tensor.name.text.hasPrefix($0) } }
+    }
+    if let stability = first(["lora_unet_input_blocks_", "lora_unet_output_blocks_"]),
+      let diffusers = first(["lora_unet_down_blocks_", "lora_unet_up_blocks_"])
+    {
+      throw SurgeryError.adapter(
+        "conflict", "the file uses two ways of naming the blocks of a UNet",
+        key: stability.name.text, expected: "input_blocks or down_blocks",
+        found: "also \(diffusers.name.text)")
+    }
   }
 
   /// Control networks look like LoRA but change activations.

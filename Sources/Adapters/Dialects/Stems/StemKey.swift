@@ -59,7 +59,8 @@ enum StemKey {
 
   /// A key's stem and what it is; `nil` for keys without any of the tails.
   static func split(_ key: String) -> (stem: String, part: Part, family: Family)? {
-    for (tail, part, family) in tails where key.hasSuffix(tail) && key.utf8.count > tail.utf8.count {
+    for (tail, part, family) in tails where key.hasSuffix(tail) && key.utf8.count > tail.utf8.count
+    {
       // XLabs counts the streams in the tail, so the count stays with the stem.
       let kept = family == .xlabs ? tail.prefix { $0 != "." } : ""
       return (String(key.dropLast(tail.count)) + kept, part, family)

@@ -159,7 +159,8 @@ struct StemWriter {
 
   /// The plan of one file.
   func plan(
-    to path: String, options: AdapterWritingOptions, metadata: [String: String], notes: [String] = []
+    to path: String, options: AdapterWritingOptions, metadata: [String: String],
+    notes: [String] = []
   ) -> AdapterPlan {
     let isFolder = FileFormat(extensionOf: path) == nil
     let name =
