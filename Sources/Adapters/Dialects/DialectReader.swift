@@ -25,7 +25,8 @@ protocol DialectReader: SendableMetatype {
 /// Every dialect that is read; detection asks in this order, which is that of the keys' specificity.
 enum DialectRegistry {
   static let readers: [any DialectReader.Type] = [
-    GGUFAdapterReader.self, PEFTReader.self, MLXReader.self, RTorchReader.self, KohyaReader.self, DiffusersReader.self,
+    CompactAdapterReader.self, GGUFAdapterReader.self, PEFTReader.self, MLXReader.self,
+    RTorchReader.self, KohyaReader.self, DiffusersReader.self,
     ComfyUIReader.self, LoralibReader.self, HandWrittenReader.self,
   ]
 }

@@ -22,6 +22,8 @@ public struct Adapter: Sendable {
     public var baseConfig: JSONValue?
     /// What was read though it is unusual.
     public var warnings: [String] = []
+    /// What a compact file says of itself.
+    public var compact: CompactFacts?
 
     /// Creates a provenance.
     public init(dialect: Dialect, reason: String) {
