@@ -114,6 +114,9 @@ struct CompactDecoder {
       case "columns":
         try check(first <= second && second <= factor.columns)
         factor = factor.columns(first..<second)
+      case "interleave":
+        try check(first > 0 && second <= 1 && factor.rows % (2 * first) == 0)
+        factor = factor.interleavingHalves(groups: first, back: second == 1)
       default: throw unknown("a step of a view", name)
       }
     }
