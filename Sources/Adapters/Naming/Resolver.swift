@@ -177,7 +177,8 @@ struct Resolver {
           name: entry.tensor, shape: stored.info.shape, part: entry.part,
           saidTransposed: options.isTransposed(module.name),
           knownTransposed: architecture.isTransposed(entry.tensor),
-          configuredTransposed: adapter.fanInFanOut,
+          configuredTransposed: adapter.fanInFanOut, modelType: architecture.modelType,
+          heads: architecture.heads, keyValueHeads: architecture.keyValueHeads,
           enabledParts: options.enabledParts(module.name)))
       result.append(
         Fit(
