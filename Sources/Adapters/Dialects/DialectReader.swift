@@ -26,7 +26,8 @@ protocol DialectReader: SendableMetatype {
 enum DialectRegistry {
   static let readers: [any DialectReader.Type] = [
     PEFTReader.self, MLXReader.self, RTorchReader.self, KohyaReader.self, DiffusersReader.self,
-    ComfyUIReader.self, TorchtuneReader.self, LitGPTReader.self, LoralibReader.self, HandWrittenReader.self,
+    ComfyUIReader.self, TorchtuneReader.self, LitGPTReader.self, LoralibReader.self,
+    HandWrittenReader.self,
   ]
 }
 

@@ -26,7 +26,8 @@ enum TorchtuneReader: DialectReader {
     var positions: [String: Int] = [:]
     for tensor in files.tensors {
       let name = tensor.name.text
-      guard let tail = [".lora_a.weight", ".lora_b.weight", ".magnitude"].first(where: name.hasSuffix)
+      guard
+        let tail = [".lora_a.weight", ".lora_b.weight", ".magnitude"].first(where: name.hasSuffix)
       else {
         throw SurgeryError.adapter(
           "unknown-key", "the tensor's name is of no kind that this dialect has", key: name,

@@ -258,7 +258,8 @@ struct Resolver {
     var resolved = ResolvedAdapter(
       adapter: adapter, tensors: base.tensors.compactMap { tensors[$0.name] },
       unmatched: missing.map(\.key), warnings: warnings)
-    resolved.additions = additions.values.sorted { $0.name < $1.name } + (untiedHead().map { [$0] } ?? [])
+    resolved.additions =
+      additions.values.sorted { $0.name < $1.name } + (untiedHead().map { [$0] } ?? [])
     return resolved
   }
 }
