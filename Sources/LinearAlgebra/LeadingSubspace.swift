@@ -61,6 +61,20 @@ public struct LeadingSubspace<Scalar: BLASScalar>: Sendable {
   }
 }
 
+extension LeadingSubspace {
+  /// A part of a subspace that was found before, such as its first vectors.
+  ///
+  /// - Parameters:
+  ///   - right: Orthonormal right vectors, one a row, by descending singular value.
+  ///   - singularValues: The singular values that belong to them.
+  ///   - squaredNorm: The squared Frobenius norm of the matrix.
+  public init(right: Matrix<Scalar>, singularValues: [Double], squaredNorm: Double) {
+    self.init(
+      right: right, singularValues: singularValues, squaredNorm: squaredNorm, missingEnergy: 0,
+      passes: 0, method: .search)
+  }
+}
+
 /// Finds the leading right singular vectors of a matrix that is read in blocks.
 ///
 /// A block Krylov method with Rayleigh-Ritz projection (Golub & Underwood 1977; Musco & Musco 2015,

@@ -18,7 +18,7 @@ struct ExtractTests {
       to: folder("tuned.safetensors"))
     let report = try ExtractRequest(
       base: folder("base.safetensors"), tuned: folder("tuned.safetensors"),
-      output: folder("adapter"), rank: 1
+      output: folder("adapter"), ranks: RankOptions(rank: 1)
     ).run()
     #expect(report.modules.map(\.action) == [.lowRank])
     let up = try TestModels.values(
@@ -45,7 +45,8 @@ struct ExtractTests {
     try TestModels.write(base, to: folder("base"))
     try TestModels.write(tuned, to: folder("tuned"))
     var request = ExtractRequest(
-      base: folder("base"), tuned: folder("tuned"), output: folder("adapter"), rank: 3)
+      base: folder("base"), tuned: folder("tuned"), output: folder("adapter"),
+      ranks: RankOptions(rank: 3))
     request.method = method
     request.precision = precision
     let report = try request.run()
@@ -66,7 +67,8 @@ struct ExtractTests {
     try TestModels.write(base, to: folder("base"))
     try TestModels.write(tuned, to: folder("tuned"))
     let report = try ExtractRequest(
-      base: folder("base"), tuned: folder("tuned"), output: folder("adapter"), rank: 2
+      base: folder("base"), tuned: folder("tuned"), output: folder("adapter"),
+      ranks: RankOptions(rank: 2)
     ).run()
     let actions = Dictionary(uniqueKeysWithValues: report.modules.map { ($0.tensor, $0.action) })
     #expect(
@@ -89,7 +91,7 @@ struct ExtractTests {
     for jobs in [1, 2, 5] {
       let output = folder("adapter-\(jobs)")
       _ = try ExtractRequest(
-        base: folder("base"), tuned: folder("tuned"), output: output, rank: 4
+        base: folder("base"), tuned: folder("tuned"), output: output, ranks: RankOptions(rank: 4)
       ).run(Execution(jobs: jobs))
       written.append(
         try Data(contentsOf: URL(fileURLWithPath: output + "/adapter_model.safetensors")))
@@ -104,7 +106,7 @@ struct ExtractTests {
     try TestModels.write(tuned, to: folder("tuned.safetensors"))
     var request = ExtractRequest(
       base: folder("base.safetensors"), tuned: folder("tuned.safetensors"),
-      output: folder("adapter"), rank: 3)
+      output: folder("adapter"), ranks: RankOptions(rank: 3))
     request.dtype = .f16
     let report = try #require(try request.run().modules.first { $0.action == .lowRank })
     let file = folder("adapter/adapter_model.safetensors")
@@ -143,7 +145,8 @@ struct ExtractRefusalTests {
     _ change: (inout ExtractRequest) -> Void = { _ in }
   ) -> SurgeryError? {
     var request = ExtractRequest(
-      base: folder(base), tuned: folder(tuned), output: folder(output), rank: rank)
+      base: folder(base), tuned: folder(tuned), output: folder(output),
+      ranks: RankOptions(rank: rank))
     change(&request)
     let before = folder.contents
     let error = surgeryError { _ = try request.run() }
@@ -173,7 +176,8 @@ struct ExtractRefusalTests {
   @Test func aTensorOnlyInOneWhereThatIsAllowed() throws {
     try TestModels.write(Array(base.dropLast()), to: folder("small"))
     var request = ExtractRequest(
-      base: folder("small"), tuned: folder("tuned"), output: folder("adapter"), rank: 2)
+      base: folder("small"), tuned: folder("tuned"), output: folder("adapter"),
+      ranks: RankOptions(rank: 2))
     request.allowMissing = true
     let report = try request.run()
     #expect(report.modules.contains { $0.tensor == "head.weight" && $0.action == .skipped })
@@ -200,7 +204,7 @@ struct ExtractRefusalTests {
   }
 
   @Test(arguments: [0, -3]) func aRankThatIsNone(_ rank: Int) {
-    #expect(refusal(rank: rank)?.id == "extract.rank")
+    #expect(refusal(rank: rank)?.id == "rank.range")
   }
 
   @Test func aRankBeyondEveryMatrix() {
@@ -240,7 +244,8 @@ struct ExtractRefusalTests {
     let interruption = Interruption()
     interruption.request(signal: 15)
     let request = ExtractRequest(
-      base: folder("base"), tuned: folder("tuned"), output: folder("adapter"), rank: 2)
+      base: folder("base"), tuned: folder("tuned"), output: folder("adapter"),
+      ranks: RankOptions(rank: 2))
     let before = folder.contents
     let error = surgeryError { _ = try request.run(Execution(interruption: interruption)) }
     #expect(error?.kind == .interrupted(signal: 15))

@@ -175,7 +175,7 @@ public final class CheckpointWriter: Sendable {
   public func commit() throws(SurgeryError) {
     for writer in writers { try writer.finish() }
     for (index, planned) in plan.files.enumerated() {
-      let written = try TensorFile(opening: files[index].temporary.string)
+      let written = try TensorFile(opening: files[index].temporary.string, limits: .none)
       guard written.tensors.count == planned.tensors.count else {
         throw SurgeryError(
           .io, "output.read-back", "the written file does not read back as planned",

@@ -39,15 +39,19 @@ public struct TensorFilePlan: Sendable {
   /// A key whose text here is the one in `metadata` is written with its type, every other key of `metadata` as a string. The
   /// other formats take no notice.
   public var ggufMetadata = GGUFMetadata()
+  /// How hard npz compresses, 1 (fastest) to 9 (smallest); `nil` stores the tensors as they are.
+  public var compression: Int?
 
   /// Creates a plan of one file.
   public init(
-    relativePath: String, format: FileFormat, tensors: [TensorInfo], metadata: [String: String]
+    relativePath: String, format: FileFormat, tensors: [TensorInfo], metadata: [String: String],
+    compression: Int? = nil
   ) {
     self.relativePath = relativePath
     self.format = format
     self.tensors = tensors
     self.metadata = metadata
+    self.compression = compression
   }
 
   /// Bytes of the planned tensors' data.
@@ -60,7 +64,14 @@ public struct TensorFilePlan: Sendable {
     switch format {
     case .safetensors: try SafetensorsWriter(self, makeFile)
     case .gguf: try GGUFWriter(self, makeFile)
-    case .npy, .npz, .torch, .compact:
+    case .npy: try NpyWriter(self, makeFile)
+    case .npz:
+      if let compression {
+        try DeflatedNpzWriter(self, level: compression, makeFile)
+      } else {
+        try StoredNpzWriter(self, makeFile)
+      }
+    case .torch, .compact:
       throw SurgeryError(
         .unsupported, "output.format", "files of this format are not written",
         found: format.rawValue)

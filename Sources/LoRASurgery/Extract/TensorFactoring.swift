@@ -1,117 +1,281 @@
+import Adapters
 import Checkpoints
 import LinearAlgebra
 import Tensors
 
-/// The factors of one tensor's delta, rounded to their storage dtype and waiting in the spool.
-struct FactoredDelta: Sendable {
+/// What extraction keeps of one tensor.
+struct ExtractedTensor: Sendable {
+  /// What goes into the adapter.
+  enum Content: Sendable {
+    case factors(StoredFactors, LowRank.Form)
+    case full(StoredTensor)
+    case difference(StoredTensor)
+  }
+
+  var report: TensorReport
+  var content: Content?
+  var warning: String?
+
+  init(_ report: TensorReport, content: Content? = nil) {
+    self.report = report
+    self.content = content
+  }
+
+  /// What a plan says before anything is read.
+  init(planned pair: ExtractPlan.Pair) {
+    let shape = pair.tuned.info.shape
+    switch pair.treatment {
+    case .lowRank:
+      report = TensorReport(pair.tuned.name, .lowRank, shape: shape, reason: "if it differs")
+    case .full:
+      report = TensorReport(pair.tuned.name, .full, shape: shape, reason: "if it differs")
+    case .skip(let reason):
+      report = TensorReport(pair.tuned.name, .skipped, shape: shape, reason: reason)
+    }
+  }
+}
+
+/// The factors of a stored matrix, rounded to their storage dtype and waiting in the spool.
+struct StoredFactors: Sendable {
   /// Rows of the storage by rank.
   var left: StoredTensor
   /// Rank by columns of the storage.
   var right: StoredTensor
-  var rank: Int
-  var squaredNorm: Double
-  var squaredResidual: Double
+
+  /// The update that these factors are, in `out x in` orientation.
+  func update(form: LowRank.Form, isTransposed: Bool) throws(SurgeryError) -> LowRank {
+    isTransposed
+      ? try LowRank(up: Factor(right).transposed(), down: Factor(left).transposed(), form: form)
+      : try LowRank(up: Factor(left), down: Factor(right), form: form)
+  }
+}
+
+/// A delta whose leading directions are known, and whose rank is still to be chosen.
+struct SearchedDelta: Sendable {
+  var spectrum: Spectrum
+  /// The leading right singular vectors, one a row, in working precision in the spool.
+  var right: StoredTensor
   /// Whether the exact decomposition had to step in for the search.
   var fellBack: Bool
 }
 
-/// Turns one pair of tensors into factors.
+/// The first half of a tensor's extraction.
+enum SearchedTensor: Sendable {
+  /// Nothing is left to choose.
+  case settled(ExtractedTensor)
+  case open(SearchedDelta, LowRank.Form)
+}
+
+/// Turns pairs of tensors into what an adapter keeps of them.
 struct TensorFactoring: Sendable {
   let request: ExtractRequest
+  /// How the dialect to be written keeps tensors that are not factored.
+  let fullTensorForm: FullTensorForm
   let spool: SpoolFile
   let interruption: Interruption
 
-  /// Factors the delta, or returns `nil` where it is zero everywhere.
+  /// Finds out whether a tensor changed and, if it is to be factored, its leading directions.
+  ///
+  /// - Parameters:
+  ///   - pair: The tensor in both models.
+  ///   - limit: The most directions to find where the rule leaves the rank to a budget.
+  func search(
+    _ pair: ExtractPlan.Pair, limit: Int
+  ) throws(SurgeryError) -> SearchedTensor {
+    let report = TensorReport(pair.tuned.name, .unchanged, shape: pair.tuned.info.shape)
+    if try pair.tuned.hasSameBytes(as: pair.base, interruption: interruption) {
+      return .settled(ExtractedTensor(report))
+    }
+    switch pair.treatment {
+    case .skip(let reason):
+      return .settled(
+        ExtractedTensor(
+          TensorReport(pair.tuned.name, .skipped, shape: pair.tuned.info.shape, reason: reason)))
+    case .full: return .settled(try keepFull(pair, reason: nil))
+    case .lowRank(let form):
+      let searched: SearchedDelta? =
+        switch request.precision {
+        case .float32: try search(pair, limit: limit, as: Float.self)
+        case .float64: try search(pair, limit: limit, as: Double.self)
+        }
+      guard let searched else { return .settled(ExtractedTensor(report)) }
+      return .open(searched, form)
+    }
+  }
+
+  /// Makes the factors of the chosen rank.
   ///
   /// One factor is rounded first and the other is fitted to it, so that the fit absorbs the rounding; the energies are those
   /// of the rounded pair.
-  func factor(_ pair: ExtractPlan.Pair) throws(SurgeryError) -> FactoredDelta? {
+  func finish(
+    _ pair: ExtractPlan.Pair, _ searched: SearchedDelta, form: LowRank.Form, rank: Int
+  ) throws(SurgeryError) -> ExtractedTensor {
+    let shape = pair.tuned.info.shape
+    let chosen = min(rank, searched.spectrum.values.count)
+    if !pair.rule.isFixed, request.others == .full,
+      chosen * (shape.rows + shape.columns) >= shape.elementCount
+    {
+      return try keepFull(pair, reason: "smaller than factors of rank \(chosen)")
+    }
+    guard rank > 0 else {
+      var report = TensorReport(
+        pair.tuned.name, .skipped, shape: shape, reason: "its rule chose rank 0")
+      report.setEnergies(
+        squaredNorm: searched.spectrum.totalEnergy,
+        squaredResidual: searched.spectrum.totalEnergy)
+      return ExtractedTensor(report)
+    }
+    switch request.precision {
+    case .float32: return try finish(pair, searched, form, rank, as: Float.self)
+    case .float64: return try finish(pair, searched, form, rank, as: Double.self)
+    }
+  }
+
+  private func search<Scalar: BLASScalar>(
+    _ pair: ExtractPlan.Pair, limit: Int, as _: Scalar.Type
+  ) throws(SurgeryError) -> SearchedDelta? {
     do throws(SurgeryError) {
-      switch request.precision {
-      case .float32: return try factor(pair, as: Float.self)
-      case .float64: return try factor(pair, as: Double.self)
-      }
+      var matrix = try DeltaMatrix<Scalar>(
+        base: pair.base, tuned: pair.tuned, interruption: interruption)
+      let found = try leadingDirections(of: &matrix, rule: pair.rule, limit: limit)
+      guard found.squaredNorm > 0, found.rank > 0 else { return nil }
+      return SearchedDelta(
+        spectrum: Spectrum(
+          values: found.singularValues, totalEnergy: found.squaredNorm, rows: matrix.rows,
+          columns: matrix.columns),
+        right: try store(found.right, as: Scalar.self == Double.self ? .f64 : .f32),
+        fellBack: found.method == .exactAfterSearch)
     } catch {
       throw error.inFile(pair.tuned.source.file.path).inTensor(pair.tuned.name)
     }
   }
 
-  private func factor<Scalar: BLASScalar>(
-    _ pair: ExtractPlan.Pair, as _: Scalar.Type
-  ) throws(SurgeryError) -> FactoredDelta? {
-    var matrix = try DeltaMatrix<Scalar>(
-      base: pair.base, tuned: pair.tuned, interruption: interruption)
-    let found = try subspace(of: &matrix)
-    guard found.squaredNorm > 0 else { return nil }
-    let dtype = request.dtype ?? pair.tuned.info.dtype
-    var rounding = Rounding<Scalar>(to: dtype)
-    var down = found.balancedDown(rank: request.rank)
-    try down.withElements { (span) throws(SurgeryError) in try rounding.round(&span) }
-    let fitted = try fit(&matrix, down: down, squaredNorm: found.squaredNorm) {
-      (up) throws(SurgeryError) in try rounding.round(&up)
-    }
-    if rounding.loss.overflowed > 0, !request.allowOverflow {
-      throw SurgeryError(
-        .data, "dtype.overflow",
-        "\(rounding.loss.overflowed) finite values of the factors do not fit \(dtype)",
-        hint: "--dtype bf16 or f32 holds them; --allow-overflow accepts the loss")
-    }
-    return FactoredDelta(
-      left: try store(fitted.up, as: dtype), right: try store(down, as: dtype), rank: down.rows,
-      squaredNorm: found.squaredNorm, squaredResidual: fitted.squaredResidual,
-      fellBack: found.method == .exactAfterSearch)
-  }
-
-  private func subspace<Scalar: BLASScalar>(
-    of matrix: inout DeltaMatrix<Scalar>
+  private func leadingDirections<Scalar: BLASScalar>(
+    of matrix: inout DeltaMatrix<Scalar>, rule: RankRule, limit: Int
   ) throws(SurgeryError) -> LeadingSubspace<Scalar> {
+    let full = min(matrix.rows, matrix.columns)
+    let target: SubspaceTarget =
+      if let policy = rule.policy {
+        policy.searchTarget(within: rule.bounds.clamped(to: 0...full)) ?? .rank(full)
+      } else {
+        .rank(min(limit, full))
+      }
     switch request.method {
+    case .exact: return try exactSubspace(of: &matrix, target: target)
     case .randomized:
       var options = SubspaceOptions()
       options.accuracy = request.accuracy
       options.seed ^= request.seed
-      return try leadingSubspace(of: &matrix, target: .rank(request.rank), options: options)
-    case .exact: return try exactSubspace(of: &matrix, target: .rank(request.rank))
+      return try leadingSubspace(of: &matrix, target: target, options: options)
     }
+  }
+
+  private func finish<Scalar: BLASScalar>(
+    _ pair: ExtractPlan.Pair, _ searched: SearchedDelta, _ form: LowRank.Form, _ rank: Int,
+    as _: Scalar.Type
+  ) throws(SurgeryError) -> ExtractedTensor {
+    do throws(SurgeryError) {
+      var matrix = try DeltaMatrix<Scalar>(
+        base: pair.base, tuned: pair.tuned, interruption: interruption)
+      let leading = LeadingSubspace(
+        right: try Factor(searched.right).matrix(of: Scalar.self).prefix(rank),
+        singularValues: Array(searched.spectrum.values.prefix(rank)),
+        squaredNorm: searched.spectrum.totalEnergy)
+      let dtype = request.dtype ?? pair.tuned.info.dtype
+      var rounding = Rounding<Scalar>(to: dtype)
+      var down = leading.balancedDown(rank: rank)
+      try down.withElements { (span) throws(SurgeryError) in try rounding.round(&span) }
+      let fitted = try fit(&matrix, down: down, squaredNorm: leading.squaredNorm) {
+        (up) throws(SurgeryError) in try rounding.round(&up)
+      }
+      if rounding.loss.overflowed > 0, !request.allowOverflow {
+        throw SurgeryError(
+          .data, "dtype.overflow",
+          "\(rounding.loss.overflowed) finite values of the factors do not fit \(dtype)",
+          hint: "--dtype bf16 or f32 holds them; --allow-overflow accepts the loss")
+      }
+      var report = TensorReport(pair.tuned.name, .lowRank, shape: pair.tuned.info.shape)
+      report.rank = rank
+      report.setEnergies(
+        squaredNorm: leading.squaredNorm, squaredResidual: fitted.squaredResidual)
+      var extracted = ExtractedTensor(
+        report,
+        content: .factors(
+          StoredFactors(left: try store(fitted.up, as: dtype), right: try store(down, as: dtype)),
+          form))
+      if searched.fellBack {
+        extracted.warning =
+          "tensor \"\(pair.tuned.name)\": the search did not converge, so the exact decomposition stepped in"
+      }
+      return extracted
+    } catch {
+      throw error.inFile(pair.tuned.source.file.path).inTensor(pair.tuned.name)
+    }
+  }
+
+  private func keepFull(
+    _ pair: ExtractPlan.Pair, reason: String?
+  ) throws(SurgeryError) -> ExtractedTensor {
+    var report = TensorReport(
+      pair.tuned.name, .full, shape: pair.tuned.info.shape, reason: reason)
+    if pair.tuned.info.dtype.isNumeric, pair.base.info.dtype.isNumeric {
+      do throws(SurgeryError) {
+        var delta = try DeltaMatrix<Double>(
+          base: pair.base, tuned: pair.tuned, interruption: interruption)
+        let squared = try squaredNorm(of: &delta)
+        guard squared > 0 else {
+          report.action = .unchanged
+          return ExtractedTensor(report)
+        }
+        report.setEnergies(squaredNorm: squared, squaredResidual: 0)
+        if fullTensorForm == .difference {
+          return try keepDifference(pair, of: &delta, squaredNorm: squared, report)
+        }
+      } catch {
+        throw error.inFile(pair.tuned.source.file.path).inTensor(pair.tuned.name)
+      }
+    }
+    return ExtractedTensor(report, content: .full(pair.tuned))
+  }
+
+  private func keepDifference(
+    _ pair: ExtractPlan.Pair, of delta: inout DeltaMatrix<Double>, squaredNorm: Double,
+    _ report: TensorReport
+  ) throws(SurgeryError) -> ExtractedTensor {
+    let dtype = request.dtype ?? pair.tuned.info.dtype
+    var values: [Double] = []
+    try delta.forEachBlock(in: 0..<delta.rows) { (_, block) in
+      for index in block.indices { values.append(block[index]) }
+    }
+    var rounded = values
+    var rounding = Rounding<Double>(to: dtype)
+    var span = rounded.mutableSpan
+    try rounding.round(&span)
+    var report = report
+    report.setEnergies(
+      squaredNorm: squaredNorm,
+      squaredResidual: zip(values, rounded).reduce(0) { $0 + ($1.0 - $1.1) * ($1.0 - $1.1) })
+    let stored = try store(rounded, shape: pair.tuned.info.shape, as: dtype)
+    return ExtractedTensor(report, content: .difference(stored))
   }
 
   private func store<Scalar: BLASScalar>(
     _ matrix: Matrix<Scalar>, as dtype: DType
   ) throws(SurgeryError) -> StoredTensor {
-    let shape = Shape(rows: matrix.rows, columns: matrix.columns)
+    try store(
+      matrix.elements, shape: Shape(rows: matrix.rows, columns: matrix.columns), as: dtype)
+  }
+
+  private func store<Scalar: BLASScalar>(
+    _ values: [Scalar], shape: Shape, as dtype: DType
+  ) throws(SurgeryError) -> StoredTensor {
     guard let info = TensorInfo(name: "factor", dtype: dtype, shape: shape) else {
       throw SurgeryError(.bug, "bug.factor-size", "a factor of \(shape) \(dtype) has no size")
     }
     var bytes = [UInt8](repeating: 0, count: info.byteCount)
     var span = bytes.mutableSpan
     var target = unsafe span.mutableBytes
-    _ = Scalar.narrow(matrix.elements.span, to: dtype, into: &target)
+    _ = Scalar.narrow(values.span, to: dtype, into: &target)
     return try unsafe spool.append(bytes.span.bytes, as: info)
-  }
-}
-
-/// Rounds values in place to what a storage dtype can hold.
-struct Rounding<Scalar: WorkingScalar> {
-  let dtype: DType
-  private(set) var loss = NarrowingLoss()
-  private var bytes: [UInt8] = []
-
-  init(to dtype: DType) { self.dtype = dtype }
-
-  mutating func round(_ values: inout MutableSpan<Scalar>) throws(SurgeryError) {
-    guard let size = dtype.byteCount(ofElements: values.count) else {
-      throw SurgeryError(
-        .usage, "dtype.factors", "factors cannot be stored in this dtype", found: dtype.name)
-    }
-    // Taken out of self for the call: the counts are changed while the buffer is lent.
-    var scratch: [UInt8] = []
-    swap(&scratch, &bytes)
-    defer { swap(&scratch, &bytes) }
-    if scratch.count < size { scratch = [UInt8](repeating: 0, count: size) }
-    var span = scratch.mutableSpan
-    var part = span._mutatingExtracting(0..<size)
-    var target = unsafe part.mutableBytes
-    loss += Scalar.narrow(values.span, to: dtype, into: &target)
-    unsafe Scalar.widen(scratch.span.extracting(0..<size).bytes, from: dtype, into: &values)
   }
 }
