@@ -95,6 +95,17 @@ struct CompactDecoder {
         factor = factor.transposed()
         continue
       }
+      if name == "order" {
+        var order: [Int] = []
+        for part in parts.dropFirst() { order.append(try integer(part, name)) }
+        guard order.allSatisfy({ (0..<factor.rows).contains($0) }) else {
+          throw wrong(
+            "a step of a view leaves its matrix", expected: "rows below \(factor.rows)",
+            found: name)
+        }
+        factor = factor.rows(in: order)
+        continue
+      }
       let first = try integer(parts.dropFirst().first, name)
       let second = try integer(parts.dropFirst(2).first, name)
       func check(_ condition: Bool) throws(SurgeryError) {

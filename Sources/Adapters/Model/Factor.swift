@@ -13,6 +13,7 @@ public struct Factor: Sendable {
     case transpose(rows: Int, columns: Int)
     case rows(Range<Int>, columns: Int)
     case columns(Range<Int>, rows: Int, columns: Int)
+    case order([Int], columns: Int)
   }
 
   /// The tensor as stored.
@@ -59,6 +60,15 @@ public struct Factor: Sendable {
     precondition(range.lowerBound >= 0 && range.upperBound <= rows, "rows \(range) of \(rows)")
     if range == 0..<rows { return self }
     return adding(.rows(range, columns: columns), rows: range.count, columns: columns)
+  }
+
+  /// The rows of the view in another order, or some of them.
+  ///
+  /// - Parameter order: For each row of the result, the row of the view.
+  /// - Returns: The view.
+  public func rows(in order: [Int]) -> Factor {
+    precondition(order.allSatisfy { $0 >= 0 && $0 < rows }, "an order beyond \(rows) rows")
+    return adding(.order(order, columns: columns), rows: order.count, columns: columns)
   }
 
   /// Some columns of the view.
@@ -109,7 +119,7 @@ public struct Factor: Sendable {
       case .rows(let rows, let columns):
         let start = range.lowerBound + rows.lowerBound * columns
         range = start..<(start + rows.count * columns)
-      case .transpose, .columns: break loop
+      case .transpose, .columns, .order: break loop
       }
       remaining = remaining.dropFirst()
     }
@@ -162,6 +172,11 @@ extension Factor.Step {
         let start = (row * columns + range.lowerBound) * size
         result += bytes[start..<(start + range.count * size)]
       }
+      return result
+    case .order(let order, let columns):
+      var result: [UInt8] = []
+      result.reserveCapacity(order.count * columns * size)
+      for row in order { result += bytes[(row * columns * size)..<((row + 1) * columns * size)] }
       return result
     case .transpose(let rows, let columns):
       return switch size {

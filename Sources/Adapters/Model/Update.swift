@@ -46,6 +46,8 @@ public enum Inversion: Sendable, Hashable {
 public protocol Update: Sendable {
   /// The family of the update, as `inspect` names it: `lora`, `dora`, `loha`, …
   var algorithm: String { get }
+  /// What the update is, in words for a message: "an update of kind lora".
+  var summary: String { get }
   /// Rows of the matrix that the update changes: outputs.
   var rows: Int { get }
   /// Columns of the matrix that the update changes: inputs, times the kernel of a convolution.
@@ -149,6 +151,8 @@ extension AdditiveUpdate {
 }
 
 extension Update {
+  /// The family.
+  public var summary: String { "an update of kind \(algorithm)" }
   /// Any rectangle.
   public var need: BlockNeed { .any }
   /// Additive.

@@ -14,6 +14,12 @@ public struct FittingTarget: Sendable {
   public var knownTransposed: Bool?
   /// What the adapter's configuration says about the storage.
   public var configuredTransposed: Bool?
+  /// The base's `model_type`.
+  public var modelType: String?
+  /// The base's `num_attention_heads`.
+  public var heads: Int?
+  /// The base's `num_key_value_heads`.
+  public var keyValueHeads: Int?
   /// Which parts of a MergedLinear the user says are enabled.
   public var enabledParts: [Bool]?
 
