@@ -7,6 +7,11 @@ public protocol WorkingScalar: BinaryFloatingPoint, BitwiseCopyable, Sendable {
   static func narrow(
     _ source: Span<Self>, to dtype: DType, into target: inout MutableRawSpan
   ) -> NarrowingLoss
+
+  /// Adds a delta to stored elements where there is a kernel for the type; see `ElementConversion.add`.
+  static func add(
+    _ delta: Span<Self>, to source: RawSpan, of dtype: DType, into target: inout MutableRawSpan
+  ) -> AdditionSums?
 }
 
 extension Float: WorkingScalar {
@@ -19,6 +24,11 @@ extension Float: WorkingScalar {
   public static func narrow(
     _ source: Span<Float>, to dtype: DType, into target: inout MutableRawSpan
   ) -> NarrowingLoss { ElementConversion.narrow(source, to: dtype, into: &target) }
+
+  /// Adds a delta to stored elements.
+  public static func add(
+    _ delta: Span<Float>, to source: RawSpan, of dtype: DType, into target: inout MutableRawSpan
+  ) -> AdditionSums? { ElementConversion.add(delta, to: source, of: dtype, into: &target) }
 }
 
 extension Double: WorkingScalar {
@@ -31,4 +41,9 @@ extension Double: WorkingScalar {
   public static func narrow(
     _ source: Span<Double>, to dtype: DType, into target: inout MutableRawSpan
   ) -> NarrowingLoss { ElementConversion.narrow(source, to: dtype, into: &target) }
+
+  /// Adds a delta to stored elements.
+  public static func add(
+    _ delta: Span<Double>, to source: RawSpan, of dtype: DType, into target: inout MutableRawSpan
+  ) -> AdditionSums? { ElementConversion.add(delta, to: source, of: dtype, into: &target) }
 }

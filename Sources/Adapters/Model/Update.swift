@@ -58,6 +58,9 @@ public protocol Update: Sendable {
   var need: BlockNeed { get }
   /// Whether the result is the target plus something that does not depend on the target.
   var isAdditive: Bool { get }
+  /// Whether every element of the delta has the same bits on every machine and in whatever block it is computed, so that a
+  /// record of differences may rely on it.
+  var isReproducible: Bool { get }
   /// Whether the update can be taken out again.
   var inversion: Inversion { get }
   /// Every stored tensor that the update uses.
@@ -157,6 +160,8 @@ extension Update {
   public var need: BlockNeed { .any }
   /// Additive.
   public var isAdditive: Bool { true }
+  /// Not reproducible: BLAS may have a part in it.
+  public var isReproducible: Bool { false }
   /// Possible.
   public var inversion: Inversion { .possible }
   /// None.

@@ -3,6 +3,7 @@
 #include <stdint.h>
 
 #include "LowRankKernels.h"
+#include "MergeKernels.h"
 
 /* Kernels that Swift cannot reach: on x86-64 the half-precision conversion instructions need a target
    attribute and a check at run time. Each returns how many elements it converted (0: not available here);
