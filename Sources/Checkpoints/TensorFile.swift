@@ -12,6 +12,8 @@ public struct TensorFile: Sendable {
   public var metadata: [String: String]
   /// The types of the metadata's values, where the container is GGUF.
   public var ggufMetadata = GGUFMetadata()
+  /// The header, where the container is the compact format.
+  public var compactHeader: CompactHeader?
   /// What was read though it is unusual.
   public var warnings: [String]
 
@@ -44,10 +46,7 @@ public struct TensorFile: Sendable {
     case .npy: self = try .npy(file)
     case .npz: self = try .npz(file, limits: limits)
     case .torch: self = try .torch(file, limits: limits)
-    case .compact:
-      throw SurgeryError(
-        .unsupported, "file.format", "files of this format are not read", file: path,
-        found: format.rawValue)
+    case .compact: self = try .compact(file)
     }
   }
 }

@@ -132,7 +132,7 @@ private func collect<Source: BlockedMatrix, Scalar: BLASScalar>(
 private func significantCount<Scalar: BLASScalar>(_ values: [Double], _: Scalar.Type) -> Int {
   guard let largest = values.first, largest > 0 else { return 0 }
   // The Gram matrix itself resolves no more than the square root of float64's precision.
-  let floor = max(8 * Double(Scalar.ulpOfOne), 1e-8) * largest
+  let floor = max(Double(Scalar.ulpOfOne), 1e-8) * largest
   return values.prefix { $0 > floor }.count
 }
 

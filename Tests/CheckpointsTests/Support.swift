@@ -12,7 +12,7 @@ final class TemporaryFolder {
   init() throws {
     path =
       FileManager.default.temporaryDirectory
-      .appendingPathComponent("lora-surgery-\(UUID().uuidString)").path
+      .appendingPathComponent("ls-\(String(UInt64.random(in: 0 ... .max), radix: 36))").path
     try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
   }
 

@@ -127,6 +127,112 @@ struct ExtractTests {
   }
 }
 
+/// Ranks that the data choose, against spectra that were planted.
+struct ExtractRankTests {
+  let folder: TemporaryFolder
+
+  init() throws {
+    folder = try TemporaryFolder()
+    // Deltas of rank one each, of norms 8, 4 and 1: what a budget buys first is known beforehand.
+    var base: [TestTensor] = []
+    var tuned: [TestTensor] = []
+    for (index, norm) in [8.0, 4, 1].enumerated() {
+      var left = [Double](repeating: 0, count: 16)
+      left[index] = norm
+      var weights = TestTensor(
+        name: TensorName("layer.\(index).weight"), shape: [16, 16],
+        values: [Double](repeating: 0, count: 256))
+      base.append(weights)
+      for row in 0..<16 { weights.values[row * 16 + 3] = left[row] }
+      tuned.append(weights)
+    }
+    try TestModels.write(base, to: folder("base"))
+    try TestModels.write(tuned, to: folder("tuned"))
+  }
+
+  private func ranks(_ change: (inout RankOptions) -> Void) throws -> [Int?] {
+    var options = RankOptions()
+    change(&options)
+    var request = ExtractRequest(
+      base: folder("base"), tuned: folder("tuned"), output: folder("adapter"), ranks: options)
+    request.force = true
+    return try request.run().modules.map(\.rank)
+  }
+
+  @Test func aBudgetBuysTheStrongestFirst() throws {
+    // One rank of a 16 x 16 matrix in F32 takes 128 bytes.
+    #expect(try ranks { $0.budget = .bytes(128) } == [1, nil, nil])
+    #expect(try ranks { $0.budget = .bytes(256) } == [1, 1, nil])
+    #expect(try ranks { $0.budget = .bytes(1000) } == [1, 1, 1])
+  }
+
+  @Test func aBudgetSmallerThanOneRankIsRefused() throws {
+    #expect(surgeryError { _ = try ranks { $0.budget = .bytes(100) } }?.id == "rank.budget")
+  }
+
+  @Test func energyAndErrorAreMetByTheLeastRank() throws {
+    #expect(try ranks { $0.energy = 0.99 } == [1, 1, 1])
+    #expect(try ranks { $0.maxError = 0.01 } == [1, 1, 1])
+  }
+
+  @Test func aNamedRankWins() throws {
+    #expect(
+      try ranks {
+        $0.rank = 2
+        $0.rankFor = [.init(pattern: "layer.1", rank: 1)]
+      } == [2, 1, 2])
+  }
+
+  @Test func twoRulesContradict() {
+    let error = surgeryError {
+      _ = try ranks {
+        $0.rank = 2
+        $0.energy = 0.5
+      }
+    }
+    #expect(error?.id == "rank.conflict")
+  }
+}
+
+/// What an adapter without a place for them does not hold is stated.
+struct ExtractOmissionTests {
+  @Test func omittedTensorsCountAsLost() throws {
+    let folder = try TemporaryFolder()
+    let (base, tuned) = TestModels.pair(rank: 2)
+    try TestModels.write(base, to: folder("base"))
+    try TestModels.write(tuned, to: folder("tuned"))
+    var request = ExtractRequest(
+      base: folder("base"), tuned: folder("tuned"), output: folder("adapter"),
+      ranks: RankOptions(rank: 2))
+    request.others = .skip
+    let report = try request.run()
+    let norm = try #require(report.modules.first { $0.tensor == "layer.0.norm.weight" })
+    #expect(norm.action == .skipped)
+    // The norm's 40 elements moved by one half each.
+    #expect(abs((norm.residualNorm ?? 0) - 10.0.squareRoot()) < 1e-5)
+    #expect(report.totals.capturedEnergy ?? 1 < 0.999)
+  }
+
+  @Test func aVocabularyThatGrewIsKeptInFull() throws {
+    let folder = try TemporaryFolder()
+    var random = SeededGenerator(3)
+    let rows = random.values(10 * 8)
+    try TestModels.write(
+      [TestTensor(name: "model.embed_tokens.weight", shape: [10, 8], values: rows)],
+      to: folder("base"))
+    try TestModels.write(
+      [
+        TestTensor(
+          name: "model.embed_tokens.weight", shape: [12, 8], values: rows + random.values(16))
+      ], to: folder("tuned"))
+    let report = try ExtractRequest(
+      base: folder("base"), tuned: folder("tuned"), output: folder("adapter"),
+      ranks: RankOptions(rank: 2)
+    ).run()
+    #expect(report.modules.map(\.action) == [.full])
+  }
+}
+
 /// Every input that must be refused, with what it is refused for and nothing left behind.
 struct ExtractRefusalTests {
   let folder: TemporaryFolder

@@ -20,6 +20,8 @@ public struct Adapter: Sendable {
     public var baseName: String?
     /// What was read though it is unusual.
     public var warnings: [String] = []
+    /// What a compact file says of itself.
+    public var compact: CompactFacts?
 
     /// Creates a provenance.
     public init(dialect: Dialect, reason: String) {

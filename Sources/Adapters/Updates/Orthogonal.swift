@@ -120,6 +120,7 @@ public struct Orthogonal: Update {
         side == .inputs ? rows : blocks.rows * blockSize,
         side == .inputs ? blocks.rows * blockSize : columns)
     }
+    if let rescale, rescale.count != rows { throw target.mismatch(rescale.count, columns) }
     var fitted = self
     fitted.size = (rows, columns)
     return FittedUpdate(update: fitted, isTransposed: isTransposed)

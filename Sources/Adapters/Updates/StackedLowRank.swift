@@ -22,8 +22,8 @@ public struct StackedLowRank: Update {
   /// `(experts · rank) x in`.
   public var down: Factor
   private let expertRank: Int
-  private let square: SquareRule
-  private let isExpertMajor: Bool
+  let square: SquareRule
+  let isExpertMajor: Bool
   private var isTransposed = false
 
   /// Describes a stack.

@@ -10,6 +10,9 @@ public struct AdapterPlan: Sendable {
     case stored(StoredTensor)
     /// Bytes made when they are wanted: the planned dtype and shape, row-major, little-endian.
     case made(@Sendable () throws(SurgeryError) -> [UInt8])
+    /// Whole numbers with a step a row, made when they are wanted, for a tensor that is planned so; at most as many rows as
+    /// planned.
+    case quantised(@Sendable () throws(SurgeryError) -> QuantisedMatrix)
 
     /// The bytes.
     ///
@@ -19,6 +22,7 @@ public struct AdapterPlan: Sendable {
       switch self {
       case .stored(let tensor): try tensor.bytes()
       case .made(let make): try make()
+      case .quantised(let make): try make().bytes
       }
     }
   }
@@ -59,6 +63,7 @@ public struct AdapterPlan: Sendable {
         case .made(let make):
           let bytes = try make()
           try unsafe writer.write(bytes.span.bytes, to: place, at: 0)
+        case .quantised(let make): try writer.write(try make(), to: place)
         }
       }
     }

@@ -11,6 +11,13 @@ public struct AdapterWritingOptions: Sendable, Hashable, Codable {
   public var dtype: DType?
   /// The prefix of keys in dialects that have one to choose, such as kohya's `lora_unet`.
   public var prefix: String?
+  /// The most that the delta of any module may be off, relative to its Frobenius norm (`--max-error`); compact files only.
+  public var maximumError: Double?
+  /// The most that all deltas together may be off, relative to their Frobenius norm (`--max-error-total`); compact files
+  /// only.
+  public var maximumTotalError: Double?
+  /// A name for a `maximumError`, which counts where that is not given; compact files only.
+  public var quality: CompactQuality?
 
   /// Creates options.
   ///
@@ -45,7 +52,7 @@ extension DialectRegistry {
   /// Every dialect that is written.
   static let writers: [any DialectWriter.Type] = [
     PEFTWriter.self, KohyaWriter.self, DiffusersWriter.self, ComfyUIWriter.self,
-    LoralibWriter.self, MLXWriter.self,
+    LoralibWriter.self, MLXWriter.self, CompactAdapterWriter.self,
   ]
 }
 

@@ -127,6 +127,10 @@ extension ZipDirectoryRecord {
     // Most extra fields fit the first read.
     let available = directory - start
     var bytes = try file.bytes(at: start, count: Int(min(available, UInt64(fixedCount + 96))))
+    guard bytes.starts(with: [0x50, 0x4B, 3, 4]) else {
+      throw entry.failure(
+        "zip.local-header", "no local header is where the directory says", offset: start)
+    }
     let extraCount = Int(bytes[28]) | Int(bytes[29]) << 8
     guard UInt64(fixedCount + extraCount) <= available else {
       throw entry.failure(
@@ -137,8 +141,7 @@ extension ZipDirectoryRecord {
       bytes = try file.bytes(at: start, count: fixedCount + extraCount)
     }
     var scanner = ZipScanner(bytes[..<(fixedCount + extraCount)], at: start)
-    let signature = try scanner.u32()
-    _ = try scanner.take(2)
+    _ = try scanner.take(6)
     let localFlags = try scanner.u16()
     let localMethod = try scanner.u16()
     _ = try scanner.take(4)
@@ -147,10 +150,6 @@ extension ZipDirectoryRecord {
       compressed: UInt64(try scanner.u32()), size: UInt64(try scanner.u32()))
     let nameCount = Int(try scanner.u16())
     _ = try scanner.take(2)
-    guard signature == 0x0403_4B50 else {
-      throw entry.failure(
-        "zip.local-header", "no local header is where the directory says", offset: start)
-    }
     guard nameCount == nameBytes.count, try scanner.take(nameCount) == nameBytes else {
       throw entry.failure(
         "zip.local-header", "the name in the local header differs from the directory",

@@ -74,7 +74,9 @@ struct ExtractPlan {
     let sizes = pairs.filter { $0.treatment == .full }.map { pair in
       min(pair.tuned.info.shape.rows, pair.tuned.info.shape.columns)
     }
-    if !isFactored, let rank = request.ranks.rank, let largest = sizes.max(), largest > 1 {
+    if !isFactored, let rank = request.ranks.rank, let largest = sizes.max(), largest > 1,
+      rank >= largest
+    {
       throw SurgeryError(
         .usage, "extract.rank", "the rank is not smaller than any matrix of the model",
         file: request.tuned, expected: "at most \(largest - 1)", found: "\(rank)")
@@ -99,17 +101,23 @@ struct ExtractPlan {
     of tuned: StoredTensor, base: StoredTensor, _ rule: RankRule, _ request: ExtractRequest
   ) throws(SurgeryError) -> Treatment {
     let shape = tuned.info.shape
-    guard shape == base.info.shape else {
+    if shape != base.info.shape {
+      // A vocabulary that grew: its new rows have no counterpart to differ from.
+      if isVocabulary(tuned.name), shape.columns == base.info.shape.columns,
+        shape.rows > base.info.shape.rows
+      {
+        return .full
+      }
       throw SurgeryError(
         .data, "extract.shape", "the tensor has another shape in the tuned model",
         file: tuned.source.file.path, tensor: tuned.name.text, expected: "\(base.info.shape)",
         found: "\(shape)", hint: "--exclude leaves the tensor out")
     }
     guard tuned.info.dtype.isFloatingPoint, base.info.dtype.isFloatingPoint else {
-      return .full
+      return request.others == .skip ? .skip(reason: "no floating-point numbers") : .full
     }
     guard shape.rank >= 2, shape.rows > 1, shape.columns > 1 else {
-      return request.others == .skip ? .skip(reason: "not a matrix") : .full
+      return request.others == .skip ? .skip(reason: "no matrix") : .full
     }
     if case .fixed(let rank) = rule.policy, rank >= min(shape.rows, shape.columns) {
       return request.others == .skip ? .skip(reason: "no larger than the rank") : .full
@@ -122,6 +130,13 @@ struct ExtractPlan {
     case .lowRank: return .lowRank(.embedding)
     case .full: return .full
     case .skip: return .skip(reason: "an embedding")
+    }
+  }
+
+  /// Whether the rows of a tensor are a vocabulary: an input embedding or an output head.
+  private static func isVocabulary(_ name: TensorName) -> Bool {
+    isEmbedding(name) || ["lm_head.weight", "embed_out.weight", "output.weight"].contains {
+      name.text == $0 || name.text.hasSuffix("." + $0)
     }
   }
 

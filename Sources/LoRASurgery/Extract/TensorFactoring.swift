@@ -66,6 +66,13 @@ enum SearchedTensor: Sendable {
   case open(SearchedDelta, LowRank.Form)
 }
 
+extension ExtractPlan.Pair {
+  /// Whether the tensors have a difference: the same shape, and numbers in it.
+  fileprivate var canBeSubtracted: Bool {
+    tuned.info.shape == base.info.shape && tuned.info.dtype.isNumeric && base.info.dtype.isNumeric
+  }
+}
+
 /// Turns pairs of tensors into what an adapter keeps of them.
 struct TensorFactoring: Sendable {
   let request: ExtractRequest
@@ -87,10 +94,7 @@ struct TensorFactoring: Sendable {
       return .settled(ExtractedTensor(report))
     }
     switch pair.treatment {
-    case .skip(let reason):
-      return .settled(
-        ExtractedTensor(
-          TensorReport(pair.tuned.name, .skipped, shape: pair.tuned.info.shape, reason: reason)))
+    case .skip(let reason): return .settled(ExtractedTensor(try leaveOut(pair, reason: reason)))
     case .full: return .settled(try keepFull(pair, reason: nil))
     case .lowRank(let form):
       let searched: SearchedDelta? =
@@ -213,12 +217,30 @@ struct TensorFactoring: Sendable {
     }
   }
 
+  /// Reports a changed tensor that the adapter does not hold, with what that loses.
+  private func leaveOut(
+    _ pair: ExtractPlan.Pair, reason: String
+  ) throws(SurgeryError) -> TensorReport {
+    var report = TensorReport(
+      pair.tuned.name, .skipped, shape: pair.tuned.info.shape, reason: reason)
+    guard pair.canBeSubtracted else { return report }
+    do throws(SurgeryError) {
+      var delta = try DeltaMatrix<Double>(
+        base: pair.base, tuned: pair.tuned, interruption: interruption)
+      let squared = try squaredNorm(of: &delta)
+      report.setEnergies(squaredNorm: squared, squaredResidual: squared)
+      return report
+    } catch {
+      throw error.inFile(pair.tuned.source.file.path).inTensor(pair.tuned.name)
+    }
+  }
+
   private func keepFull(
     _ pair: ExtractPlan.Pair, reason: String?
   ) throws(SurgeryError) -> ExtractedTensor {
     var report = TensorReport(
       pair.tuned.name, .full, shape: pair.tuned.info.shape, reason: reason)
-    if pair.tuned.info.dtype.isNumeric, pair.base.info.dtype.isNumeric {
+    if pair.canBeSubtracted {
       do throws(SurgeryError) {
         var delta = try DeltaMatrix<Double>(
           base: pair.base, tuned: pair.tuned, interruption: interruption)

@@ -16,8 +16,8 @@ struct AdapterOutput {
   ///
   /// - Throws: `output.…` where the destination is refused.
   init(
-    to path: String, dialect: Dialect?, like input: Adapter,
-    dtype: DType? = nil, force: Bool, dryRun: Bool, allowOverflow: Bool
+    to path: String, dialect: Dialect?, like input: Adapter, dtype: DType?, force: Bool,
+    dryRun: Bool, allowOverflow: Bool
   ) throws(SurgeryError) {
     self.path = path
     form = try AdapterForm(path: path, dialect: dialect ?? input.provenance.dialect)

@@ -44,10 +44,15 @@ public struct RankChoice {
   ///   - kernel: The kernel's dimensions, for convolutions.
   /// - Returns: The rule; without policy where the budget decides, or where nothing was said.
   public func rule(for name: TensorName, kernel: [Int] = []) -> RankRule {
+    rule(for: name, usesConvRank: kernel.contains { $0 > 1 })
+  }
+
+  /// The rule for a tensor that counts as a convolution or not, whatever its kernel.
+  func rule(for name: TensorName, usesConvRank: Bool) -> RankRule {
     if let (_, rank) = named.first(where: { $0.pattern.matches(name.text) }) {
       return RankRule(.fixed(rank), within: rank...rank)
     }
-    guard let convRank, kernel.contains(where: { $0 > 1 }) else {
+    guard let convRank, usesConvRank else {
       return RankRule(policy, within: bounds)
     }
     switch policy {

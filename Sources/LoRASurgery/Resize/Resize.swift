@@ -92,7 +92,9 @@ struct ResizePlan {
           ResizeStep(
             position: position, module: module,
             scale: try module.scaleForArithmetic(of: adapter),
-            rule: choice.rule(for: name, kernel: module.kernel)))
+            // A kernel of 1 x 1 is a convolution for sd-scripts when it resizes, though not when it extracts
+            // (sd-scripts:networks/resize_lora.py).
+            rule: choice.rule(for: name, usesConvRank: !module.kernel.isEmpty)))
       }
       reports.append(report)
     }

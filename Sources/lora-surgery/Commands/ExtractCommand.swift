@@ -44,6 +44,9 @@ struct ExtractCommand: ParsableCommand {
   @Option(help: "What happens to changed tensors that are no matrices, as norms and biases.")
   var others = ExtractRequest.Others.full
 
+  @Flag(help: "Factors of linear layers alone, as vLLM and llama.cpp want: no full tensors, no embeddings.")
+  var strictLora = false
+
   @Flag(help: "Leave out tensors that only one of the two models has, instead of refusing.")
   var allowMissing = false
 
@@ -51,6 +54,12 @@ struct ExtractCommand: ParsableCommand {
   @OptionGroup var output: OutputOptions
   @OptionGroup var selection: SelectionOptions
   @OptionGroup var common: CommonOptions
+
+  func validate() throws {
+    guard accuracy > 0, accuracy < 1 else {
+      throw ValidationError("--accuracy takes a number between 0 and 1, not \(accuracy)")
+    }
+  }
 
   func run() throws {
     var request = ExtractRequest(
@@ -61,8 +70,8 @@ struct ExtractCommand: ParsableCommand {
     request.precision = precision
     request.accuracy = accuracy
     request.seed = seed
-    request.embeddings = embeddings
-    request.others = others
+    request.embeddings = strictLora ? .skip : embeddings
+    request.others = strictLora ? .skip : others
     request.allowMissing = allowMissing
     request.selection = selection.selection
     request.allowOverflow = output.allowOverflow

@@ -58,3 +58,5 @@ extension RankOptions.NamedRank: ExpressibleByArgument {
     self = named
   }
 }
+extension CombineRequest.Method: ExpressibleByArgument {}
+extension CombineRequest.MajoritySign: ExpressibleByArgument {}

@@ -79,9 +79,10 @@ extension TensorFilePlan {
     _ tensors: [TensorInfo]
   ) throws(SurgeryError) -> [TensorFilePlan] {
     var plans: [TensorFilePlan] = []
+    let names = Set(tensors.map(\.name))
     for info in tensors {
       let path = info.name.text + ".npy"
-      if let problem = ZipName.problem(info.name.text) ?? ZipName.problem(path) {
+      if let problem = ZipName.problem(info.name.text) ?? folderProblem(info.name.text, names) {
         throw SurgeryError(
           .unsupported, "npy.name", "the tensor's name cannot be a file's name: \(problem)",
           tensor: info.name.text, hint: "--rename gives it another")
@@ -90,5 +91,17 @@ extension TensorFilePlan {
         TensorFilePlan(relativePath: path, format: .npy, tensors: [info], metadata: [:]))
     }
     return plans
+  }
+
+  /// A folder cannot have the name of a file beside it.
+  private static func folderProblem(_ name: String, _ names: Set<TensorName>) -> String? {
+    var folder = ""
+    for component in name.split(separator: "/").dropLast() {
+      folder += (folder.isEmpty ? "" : "/") + component
+      if folder.hasSuffix(".npy"), names.contains(TensorName(String(folder.dropLast(4)))) {
+        return "its folder has the name of another tensor's file"
+      }
+    }
+    return nil
   }
 }

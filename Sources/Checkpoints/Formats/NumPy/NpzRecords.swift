@@ -8,7 +8,8 @@ import Tensors
 ///   the comment of its entry in the directory records the type: `dtype=BF16`. With ml_dtypes:
 ///   `array.view(ml_dtypes.bfloat16)`; Python's `zipfile.ZipFile(path).getinfo(name).comment` shows the record.
 /// - The metadata is the comment of the archive, as a JSON object `{"__metadata__":{…}}` with strings for values. A zip comment
-///   has at most 65,535 bytes; longer metadata is the member `__metadata__.json`.
+///   has at most 65,535 bytes; longer metadata is the member `__metadata__.json`. In a folder of npy files it is a file of
+///   that name.
 enum NpzRecords {
   static let metadataMember = "__metadata__.json"
   private static let key = "__metadata__"
@@ -43,13 +44,16 @@ enum NpzRecords {
     return strings(value)
   }
 
-  /// The metadata in a member of its own.
+  /// The metadata in a member, or a file of a folder, of its own.
+  ///
+  /// - Throws: `npz.metadata` where it is something else.
   static func metadata(
-    _ bytes: [UInt8], in entry: ZipEntry
+    in value: JSONValue, of place: String
   ) throws(SurgeryError) -> [String: String] {
-    guard let metadata = strings(try JSONValue(parsing: bytes)) else {
-      throw entry.failure(
-        "npz.metadata", "the member is not an object of strings under \"\(key)\"")
+    guard let metadata = strings(value) else {
+      throw SurgeryError(
+        .data, "npz.metadata",
+        "\"\(DisplayText.escaped(place))\" is not an object of strings under \"\(key)\"")
     }
     return metadata
   }

@@ -68,7 +68,8 @@ private struct NpzContents {
     for entry in archive.entries {
       if entry.name == NpzRecords.metadataMember {
         let bytes = try archive.contents(of: entry, limit: JSONValue.maximumFileSize)
-        tensorFile.metadata = try NpzRecords.metadata(bytes, in: entry)
+        tensorFile.metadata = try NpzRecords.metadata(
+          in: try JSONValue(parsing: bytes), of: entry.name)
         continue
       }
       let hasSuffix = entry.name.hasSuffix(".npy")

@@ -305,7 +305,9 @@ struct PickleMachine {
     failure("pickle.arguments", "the arguments of \(global.name) are not those that torch writes")
   }
 
-  /// `(storage, offset, size, stride, requires_grad, backward_hooks[, dtype][, metadata])`
+  /// The tensor that a call describes.
+  ///
+  /// Its arguments are `(storage, offset, size, stride, requires_grad, backward_hooks[, dtype][, metadata])`.
   private mutating func tensor(
     _ values: [PickleValue], _ global: PickleGlobal, hasType: Bool
   ) throws(SurgeryError) -> PickleValue {
@@ -331,7 +333,9 @@ struct PickleMachine {
         hasExtraState: hasExtraState))
   }
 
-  /// `('storage', class, key, location, element count[, view])`
+  /// The storage that a persistent id names.
+  ///
+  /// The id is `('storage', class, key, location, element count[, view])`.
   private mutating func storage(_ id: PickleValue) throws(SurgeryError) -> PickleValue {
     guard case .tuple(let tuple) = id else {
       throw failure("pickle.storage", "a persistent id is \(id.kind), not a storage's tuple")

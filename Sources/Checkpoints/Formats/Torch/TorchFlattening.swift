@@ -12,7 +12,9 @@ struct TorchFlattening {
   }
 
   private let heap: PickleHeap
-  /// Values that may still be visited. A tree has fewer than its pickle has bytes, unless parts are shared again and again.
+  /// Values that may still be visited.
+  ///
+  /// A tree has fewer than its pickle has bytes, unless parts are shared again and again.
   private var nodesLeft: Int
   /// Bytes that names and texts may still take, for the same reason.
   private var textLeft: Int
