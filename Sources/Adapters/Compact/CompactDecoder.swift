@@ -97,11 +97,12 @@ struct CompactDecoder {
       }
       if name == "order" {
         var order: [Int] = []
-        for part in parts.dropFirst() { order.append(try integer(part, name)) }
-        guard order.allSatisfy({ (0..<factor.rows).contains($0) }) else {
-          throw wrong(
-            "a step of a view leaves its matrix", expected: "rows below \(factor.rows)",
-            found: name)
+        for part in parts.dropFirst() {
+          let row = try integer(part, name)
+          guard row < factor.rows else {
+            throw wrong("a step of a view leaves its matrix", found: "order \(row)")
+          }
+          order.append(row)
         }
         factor = factor.rows(in: order)
         continue
