@@ -30,7 +30,7 @@ extension ExtractRequest {
       execution.progress.begin(
         "extracting", total: plan.pairs.reduce(0) { $0 + $1.tuned.info.byteCount })
       let factoring = TensorFactoring(
-        request: self, spool: try SpoolFile(beside: output), interruption: execution.interruption)
+        request: self, spool: try SpoolFile(beside: output), execution: execution)
       extracted = try Workers(count: execution.jobs).map(
         plan.pairs.count, cost: { plan.pairs[$0].tuned.info.shape.elementCount },
         interruption: execution.interruption

@@ -20,6 +20,18 @@ struct TensorFactoring: Sendable {
   let request: ExtractRequest
   let spool: SpoolFile
   let interruption: Interruption
+  /// Bytes of a delta that a worker may keep in memory between readings.
+  let keptBytes: Int
+  private let floatBuffers = BufferPool<Float>()
+  private let doubleBuffers = BufferPool<Double>()
+
+  init(request: ExtractRequest, spool: SpoolFile, execution: Execution) {
+    self.request = request
+    self.spool = spool
+    interruption = execution.interruption
+    // The other half is for factors and directions.
+    keptBytes = execution.memoryPerWorker / 2
+  }
 
   /// Factors the delta, or returns `nil` where it is zero everywhere.
   ///
@@ -28,8 +40,8 @@ struct TensorFactoring: Sendable {
   func factor(_ pair: ExtractPlan.Pair) throws(SurgeryError) -> FactoredDelta? {
     do throws(SurgeryError) {
       switch request.precision {
-      case .float32: return try factor(pair, as: Float.self)
-      case .float64: return try factor(pair, as: Double.self)
+      case .float32: return try factor(pair, floatBuffers)
+      case .float64: return try factor(pair, doubleBuffers)
       }
     } catch {
       throw error.inFile(pair.tuned.source.file.path).inTensor(pair.tuned.name)
@@ -37,10 +49,12 @@ struct TensorFactoring: Sendable {
   }
 
   private func factor<Scalar: BLASScalar>(
-    _ pair: ExtractPlan.Pair, as _: Scalar.Type
+    _ pair: ExtractPlan.Pair, _ buffers: BufferPool<Scalar>
   ) throws(SurgeryError) -> FactoredDelta? {
     var matrix = try DeltaMatrix<Scalar>(
-      base: pair.base, tuned: pair.tuned, interruption: interruption)
+      base: pair.base, tuned: pair.tuned, interruption: interruption,
+      keeping: keptBytes / MemoryLayout<Scalar>.size, in: buffers.take())
+    defer { buffers.put(matrix.takeBuffer()) }
     let found = try subspace(of: &matrix)
     guard found.squaredNorm > 0 else { return nil }
     let dtype = request.dtype ?? pair.tuned.info.dtype
