@@ -3,83 +3,10 @@ import Checkpoints
 import LinearAlgebra
 import Tensors
 
-/// What extraction keeps of one tensor.
-struct ExtractedTensor: Sendable {
-  /// What goes into the adapter.
-  enum Content: Sendable {
-    case factors(StoredFactors, LowRank.Form)
-    case full(StoredTensor)
-    case difference(StoredTensor)
-  }
-
-  var report: TensorReport
-  var content: Content?
-  var warning: String?
-
-  init(_ report: TensorReport, content: Content? = nil) {
-    self.report = report
-    self.content = content
-  }
-
-  /// A tensor that holds the same values in both models.
-  static func unchanged(_ pair: ExtractPlan.Pair) -> Self {
-    Self(TensorReport(pair.tuned.name, .unchanged, shape: pair.tuned.info.shape))
-  }
-
-  /// What a plan says before anything is read.
-  init(planned pair: ExtractPlan.Pair) {
-    let shape = pair.tuned.info.shape
-    switch pair.treatment {
-    case .lowRank:
-      report = TensorReport(pair.tuned.name, .lowRank, shape: shape, reason: "if it differs")
-    case .full:
-      report = TensorReport(pair.tuned.name, .full, shape: shape, reason: "if it differs")
-    case .skip(let reason):
-      report = TensorReport(pair.tuned.name, .skipped, shape: shape, reason: reason)
-    }
-  }
-}
-
-/// The factors of a stored matrix, rounded to their storage dtype and waiting in the spool.
-struct StoredFactors: Sendable {
-  /// Rows of the storage by rank.
-  var left: StoredTensor
-  /// Rank by columns of the storage.
-  var right: StoredTensor
-
-  /// The update that these factors are, in `out x in` orientation.
-  func update(form: LowRank.Form, isTransposed: Bool) throws(SurgeryError) -> LowRank {
-    isTransposed
-      ? try LowRank(up: Factor(right).transposed(), down: Factor(left).transposed(), form: form)
-      : try LowRank(up: Factor(left), down: Factor(right), form: form)
-  }
-}
-
-/// A delta whose leading directions are known, and whose rank is still to be chosen.
-struct SearchedDelta: Sendable {
-  var spectrum: Spectrum
-  /// The leading right singular vectors, one a row, in working precision in the spool.
-  var right: StoredTensor
-  /// Whether the exact decomposition had to step in for the search.
-  var fellBack: Bool
-}
-
-/// The first half of a tensor's extraction.
-enum SearchedTensor: Sendable {
-  /// Nothing is left to choose.
-  case settled(ExtractedTensor)
-  case open(SearchedDelta)
-}
-
 extension ExtractPlan.Pair {
   /// What kind of layer the factors belong to.
   fileprivate var form: LowRank.Form {
     if case .lowRank(let form) = treatment { form } else { .linear }
-  }
-
-  /// Whether the tensors have a difference: the same shape, and numbers in it.
-  fileprivate var canBeSubtracted: Bool {
-    tuned.info.shape == base.info.shape && tuned.info.dtype.isNumeric && base.info.dtype.isNumeric
   }
 }
 
@@ -281,70 +208,6 @@ struct TensorFactoring: Sendable {
     return extracted
   }
 
-  /// Reports a changed tensor that the adapter does not hold, with what that loses.
-  private func leaveOut(
-    _ pair: ExtractPlan.Pair, reason: String
-  ) throws(SurgeryError) -> TensorReport {
-    var report = TensorReport(
-      pair.tuned.name, .skipped, shape: pair.tuned.info.shape, reason: reason)
-    guard pair.canBeSubtracted else { return report }
-    do throws(SurgeryError) {
-      var delta = try DeltaMatrix<Double>(
-        base: pair.base, tuned: pair.tuned, interruption: interruption)
-      let squared = try squaredNorm(of: &delta)
-      report.setEnergies(squaredNorm: squared, squaredResidual: squared)
-      return report
-    } catch {
-      throw error.inFile(pair.tuned.source.file.path).inTensor(pair.tuned.name)
-    }
-  }
-
-  private func keepFull(
-    _ pair: ExtractPlan.Pair, reason: String?
-  ) throws(SurgeryError) -> ExtractedTensor {
-    var report = TensorReport(
-      pair.tuned.name, .full, shape: pair.tuned.info.shape, reason: reason)
-    if pair.canBeSubtracted {
-      do throws(SurgeryError) {
-        var delta = try DeltaMatrix<Double>(
-          base: pair.base, tuned: pair.tuned, interruption: interruption)
-        let squared = try squaredNorm(of: &delta)
-        guard squared > 0 else {
-          report.action = .unchanged
-          return ExtractedTensor(report)
-        }
-        report.setEnergies(squaredNorm: squared, squaredResidual: 0)
-        if fullTensorForm == .difference {
-          return try keepDifference(pair, of: &delta, squaredNorm: squared, report)
-        }
-      } catch {
-        throw error.inFile(pair.tuned.source.file.path).inTensor(pair.tuned.name)
-      }
-    }
-    return ExtractedTensor(report, content: .full(pair.tuned))
-  }
-
-  private func keepDifference(
-    _ pair: ExtractPlan.Pair, of delta: inout DeltaMatrix<Double>, squaredNorm: Double,
-    _ report: TensorReport
-  ) throws(SurgeryError) -> ExtractedTensor {
-    let dtype = request.dtype ?? pair.tuned.info.dtype
-    var values: [Double] = []
-    try delta.forEachBlock(in: 0..<delta.rows) { (_, block) in
-      for index in block.indices { values.append(block[index]) }
-    }
-    var rounded = values
-    var rounding = Rounding<Double>(to: dtype)
-    var span = rounded.mutableSpan
-    try rounding.round(&span)
-    var report = report
-    report.setEnergies(
-      squaredNorm: squaredNorm,
-      squaredResidual: zip(values, rounded).reduce(0) { $0 + ($1.0 - $1.1) * ($1.0 - $1.1) })
-    let stored = try store(rounded, shape: pair.tuned.info.shape, as: dtype)
-    return ExtractedTensor(report, content: .difference(stored))
-  }
-
   private func store<Scalar: BLASScalar>(
     _ matrix: Matrix<Scalar>, as dtype: DType
   ) throws(SurgeryError) -> StoredTensor {
@@ -352,7 +215,7 @@ struct TensorFactoring: Sendable {
       matrix.elements, shape: Shape(rows: matrix.rows, columns: matrix.columns), as: dtype)
   }
 
-  private func store<Scalar: BLASScalar>(
+  func store<Scalar: BLASScalar>(
     _ values: [Scalar], shape: Shape, as dtype: DType
   ) throws(SurgeryError) -> StoredTensor {
     guard let info = TensorInfo(name: "factor", dtype: dtype, shape: shape) else {
