@@ -47,6 +47,8 @@ extension CompactDecoder {
       }
       return ReinterpretedLowRank(factors, rowsPerOutput: height)
     case "unsolved": return try unsolved(json)
+    case "head-permuted":
+      return HeadPermuted(try lowRank(member(json, "factors")), isKey: try flag(json, "keys"))
     case let other: throw unknown("a kind of update", other)
     }
   }

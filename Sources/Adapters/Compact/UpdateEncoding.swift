@@ -55,6 +55,10 @@ extension CompactEncoder {
           ("rows_per_output", .integer(update.rowsPerOutput)),
         ])
     case let update as UnsolvedPair: return try unsolved(update)
+    case let update as HeadPermuted:
+      return .kind(
+        "head-permuted",
+        [("factors", try lowRank(update.inner)), ("keys", .bool(update.isKey))])
     default:
       throw SurgeryError.inexpressible(
         "an update of kind \(update.algorithm)", in: .compact, update.algorithm)

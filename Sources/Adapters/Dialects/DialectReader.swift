@@ -25,9 +25,9 @@ protocol DialectReader: SendableMetatype {
 /// Every dialect that is read; detection asks in this order, which is that of the keys' specificity.
 enum DialectRegistry {
   static let readers: [any DialectReader.Type] = [
-    CompactAdapterReader.self, PEFTReader.self, MLXReader.self, RTorchReader.self,
-    KohyaReader.self, DiffusersReader.self, ComfyUIReader.self, TorchtuneReader.self,
-    LitGPTReader.self, LoralibReader.self, HandWrittenReader.self,
+    CompactAdapterReader.self, GGUFAdapterReader.self, PEFTReader.self, MLXReader.self,
+    RTorchReader.self, KohyaReader.self, DiffusersReader.self, ComfyUIReader.self,
+    TorchtuneReader.self, LitGPTReader.self, LoralibReader.self, HandWrittenReader.self,
   ]
 }
 

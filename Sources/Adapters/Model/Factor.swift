@@ -80,6 +80,18 @@ public struct Factor: Sendable {
       .columns(range, rows: rows, columns: columns), rows: rows, columns: range.count)
   }
 
+  /// The view with the two halves of each group of rows interleaved, or parted again.
+  func interleavingHalves(groups: Int, back: Bool) -> Factor {
+    precondition(rows % (2 * groups) == 0, "\(rows) rows in \(groups) groups have no halves")
+    let half = rows / groups / 2
+    return rows(
+      in: (0..<rows).map { row in
+        let (group, place) = row.quotientAndRemainder(dividingBy: 2 * half)
+        let from = back ? place % half * 2 + place / half : place % 2 * half + place / 2
+        return group * 2 * half + from
+      })
+  }
+
   private func adding(_ step: Step, rows: Int, columns: Int) -> Factor {
     var view = self
     view.steps.append(step)

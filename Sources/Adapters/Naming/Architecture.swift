@@ -9,10 +9,6 @@ public struct Architecture: Sendable {
   let tiesEmbeddings: Bool
   /// The configuration's `model_type`.
   let modelType: String?
-  /// Attention heads, where the configuration says how many.
-  let heads: Int?
-  /// Heads of keys and values, where they are fewer.
-  let keyValueHeads: Int?
 
   /// The model types whose blocks are built of `transformers.pytorch_utils.Conv1D`
   /// (transformers:src/transformers/models/{gpt2,openai,imagegpt,decision_transformer,clvp}).
@@ -24,8 +20,6 @@ public struct Architecture: Sendable {
   /// Reads what the base says of itself.
   public init(of base: Checkpoint) {
     modelType = base.config?["model_type"]?.text
-    heads = base.config?["num_attention_heads"]?.integer
-    keyValueHeads = base.config?["num_key_value_heads"]?.integer
     tiesEmbeddings = base.config?["tie_word_embeddings"]?.flag ?? false
     if let type = base.config?["model_type"]?.text {
       transposedModules = Self.conv1DTypes.contains(type) ? Self.conv1DModules : []

@@ -16,12 +16,10 @@ public struct FittingTarget: Sendable {
   public var configuredTransposed: Bool?
   /// The base's `model_type`.
   public var modelType: String?
-  /// The base's `num_attention_heads`.
-  public var heads: Int?
-  /// The base's `num_key_value_heads`.
-  public var keyValueHeads: Int?
   /// Which parts of a MergedLinear the user says are enabled.
   public var enabledParts: [Bool]?
+  /// The attention heads of the base, where its configuration tells them.
+  public var heads: AttentionHeads?
 
   /// Rows of the stored matrix: the first dimension, or all but the last where three dimensions are a stack.
   public var storedRows: Int { shape.rows }

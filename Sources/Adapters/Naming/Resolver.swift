@@ -178,8 +178,8 @@ struct Resolver {
           saidTransposed: options.isTransposed(module.name),
           knownTransposed: architecture.isTransposed(entry.tensor),
           configuredTransposed: adapter.fanInFanOut, modelType: architecture.modelType,
-          heads: architecture.heads, keyValueHeads: architecture.keyValueHeads,
-          enabledParts: options.enabledParts(module.name)))
+          enabledParts: options.enabledParts(module.name),
+          heads: AttentionHeads(config: base.config)))
       result.append(
         Fit(
           tensor: entry.tensor, fitted: fitted,

@@ -8,6 +8,7 @@ extension Update {
   public var productRank: Int? {
     switch self {
     case let pair as LowRank: pair.up.columns
+    case let permuted as HeadPermuted: permuted.inner.up.columns
     case let weighted as WeightedLowRank: weighted.up.columns
     case let fused as PartedLowRank: fused.parts.reduce(0) { $0 + $1.update.up.columns }
     default: nil
@@ -23,7 +24,7 @@ extension Update {
     as scalar: Scalar.Type
   ) throws(SurgeryError) -> Factors<Scalar>? {
     switch self {
-    case is LowRank, is WeightedLowRank:
+    case is LowRank, is WeightedLowRank, is HeadPermuted:
       guard let pair = try loaded(scale: 1, as: Scalar.self) as? LoadedLowRank<Scalar> else {
         return nil
       }
@@ -45,5 +46,12 @@ extension Update {
       return Factors(up: up, down: Matrix(rows: column, columns: columns, elements: down))
     default: return nil
     }
+  }
+}
+
+extension Update {
+  /// The update with other factors: a pair, in the row order that this update has.
+  public func replacingProduct(by pair: LowRank) -> any Update {
+    (self as? HeadPermuted).map { HeadPermuted(pair, isKey: $0.isKey) } ?? pair
   }
 }

@@ -52,7 +52,7 @@ extension DialectRegistry {
   /// Every dialect that is written.
   static let writers: [any DialectWriter.Type] = [
     PEFTWriter.self, KohyaWriter.self, DiffusersWriter.self, ComfyUIWriter.self,
-    LoralibWriter.self, MLXWriter.self, CompactAdapterWriter.self,
+    LoralibWriter.self, MLXWriter.self, CompactAdapterWriter.self, GGUFAdapterWriter.self,
   ]
 }
 

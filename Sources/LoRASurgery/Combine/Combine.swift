@@ -108,7 +108,8 @@ private struct Combination: Sendable {
       return (nil, report)
     }
     report.rank = pair.rounded.rank
-    module.update = try pair.update(form: step.first.form)
+    module.update = step.first.update.replacingProduct(
+      by: try pair.update(form: step.first.form))
     module.alpha = Double(pair.rounded.rank)
     return (module, report)
   }

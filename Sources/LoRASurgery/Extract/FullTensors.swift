@@ -1,3 +1,4 @@
+import Adapters
 import Checkpoints
 import LinearAlgebra
 import Tensors

@@ -20,7 +20,7 @@ struct AdapterOutput {
     dryRun: Bool, allowOverflow: Bool
   ) throws(SurgeryError) {
     self.path = path
-    form = try AdapterForm(path: path, dialect: dialect ?? input.provenance.dialect)
+    form = try AdapterForm(path: path, dialect: dialect ?? Dialect(containerOf: path) ?? input.provenance.dialect)
     self.dtype = dtype
     self.force = force
     self.dryRun = dryRun

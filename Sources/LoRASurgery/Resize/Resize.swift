@@ -160,7 +160,7 @@ struct ResizeStep: Sendable {
     report.setEnergies(
       squaredNorm: energy, squaredResidual: try factors.squaredDistance(to: pair.rounded))
     var resized = module
-    resized.update = try pair.update(form: module.form)
+    resized.update = module.update.replacingProduct(by: try pair.update(form: module.form))
     resized.scale = 1
     resized.alpha = Double(rank)
     return (resized, report)
