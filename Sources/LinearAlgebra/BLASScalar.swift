@@ -32,6 +32,12 @@ public struct BLASRoutines<Scalar: BLASScalar>: Sendable {
   /// Column-major QR in place, see `lora_sqr`.
   let orthonormalise:
     @Sendable (_ m: Int, _ n: Int, _ a: MutablePointer, _ r: MutablePointer) -> Int32
+  /// Adds a product of packed factors to a block, see `lora_add_product_f32`.
+  let addProduct:
+    @Sendable (
+      _ up: Pointer, _ rows: Int, _ panels: Pointer, _ rank: Int, _ first: Int, _ columns: Int,
+      _ factor: Scalar, _ target: MutablePointer
+    ) -> Void
   /// Kernels for products with few directions, where this CPU and this type have them.
   let thin: ThinKernels<Scalar>?
 }
@@ -46,6 +52,7 @@ extension Float: BLASScalar {
     },
     singularValues: { m, n, a, s, u, vt in unsafe lora_sgesdd(Int32(m), Int32(n), a, s, u, vt) },
     orthonormalise: { m, n, a, r in unsafe lora_sqr(Int32(m), Int32(n), a, r) },
+    addProduct: { unsafe lora_add_product_f32($0, $1, $2, $3, $4, $5, $6, $7) },
     thin: lora_has_low_rank_kernels() == 0
       ? nil
       : unsafe ThinKernels(
@@ -64,6 +71,7 @@ extension Double: BLASScalar {
     },
     singularValues: { m, n, a, s, u, vt in unsafe lora_dgesdd(Int32(m), Int32(n), a, s, u, vt) },
     orthonormalise: { m, n, a, r in unsafe lora_dqr(Int32(m), Int32(n), a, r) },
+    addProduct: { unsafe lora_add_product_f64($0, $1, $2, $3, $4, $5, $6, $7) },
     thin: nil)
 }
 

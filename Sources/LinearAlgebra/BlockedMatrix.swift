@@ -13,8 +13,8 @@ public protocol BlockedMatrix<Scalar> {
 
   /// Reads some rows, block after block, from the first to the last.
   ///
-  /// A block of a quarter of a megabyte to a megabyte suits the caches; the arithmetic cuts larger ones up
-  /// itself. The blocks of one range must be the same at each call.
+  /// The arithmetic cuts the blocks up into chunks of ``rowsPerChunk(columns:)`` rows each; blocks of a multiple of
+  /// that give the same bits whatever the multiple is.
   ///
   /// - Parameters:
   ///   - range: The rows wanted, within `0..<rows`.
@@ -49,12 +49,12 @@ extension BlockedMatrix {
     _ body: (_ firstRow: Int, _ count: Int, _ chunk: Span<Scalar>) throws(SurgeryError) -> Void
   ) throws(SurgeryError) {
     let width = columns
-    let rowsPerChunk = max(16, chunkElements / max(1, width) & ~15)
+    let most = rowsPerChunk(columns: width)
     try forEachBlock(in: 0..<rows) { (first, block) throws(SurgeryError) in
       let count = block.count / width
       var done = 0
       while done < count {
-        let next = min(count, done + rowsPerChunk)
+        let next = min(count, done + most)
         try body(first + done, next - done, block.extracting(done * width..<next * width))
         done = next
       }
@@ -62,8 +62,14 @@ extension BlockedMatrix {
   }
 }
 
-/// Elements of a chunk: its rows are read twice, for both products, and should stay in cache between.
-private let chunkElements = 128 * 1024
+/// The number of rows that suits both the caches and the kernels.
+///
+/// A chunk is read twice, for both products, and should stay in the second-level cache between; the kernels take four, six or
+/// eight rows at a time.
+///
+/// - Parameter columns: The width of the rows.
+/// - Returns: A multiple of 12.
+public func rowsPerChunk(columns: Int) -> Int { max(12, (1 << 17) / max(1, columns) / 12 * 12) }
 
 /// The squared Frobenius norm of a matrix, which must be finite.
 ///

@@ -165,6 +165,18 @@ func zeros<Scalar: BLASScalar>(_ count: Int, of: Scalar.Type) -> [Scalar] {
   [Scalar](repeating: 0, count: count)
 }
 
+/// Makes an array one of zeros, in the memory that it has where that suffices.
+@specialized(where Scalar == Float)
+@specialized(where Scalar == Double)
+func refill<Scalar: BLASScalar>(_ elements: inout [Scalar], count: Int) {
+  if elements.count != count {
+    elements.removeAll(keepingCapacity: true)
+    elements.append(contentsOf: repeatElement(0, count: count))
+    return
+  }
+  unsafe elements.withUnsafeMutableBufferPointer { unsafe $0.update(repeating: 0) }
+}
+
 /// Two runs of elements, one after the other.
 @specialized(where Scalar == Float)
 @specialized(where Scalar == Double)

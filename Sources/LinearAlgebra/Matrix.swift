@@ -3,9 +3,9 @@
 ///     let identity = Matrix<Float>(rows: 2, columns: 2, elements: [1, 0, 0, 1])
 public struct Matrix<Scalar: BLASScalar>: Sendable, Equatable {
   /// Number of rows.
-  public let rows: Int
+  public private(set) var rows: Int
   /// Number of columns.
-  public let columns: Int
+  public private(set) var columns: Int
   /// The elements, row after row: `rows * columns` of them.
   public private(set) var elements: [Scalar]
 
@@ -41,6 +41,17 @@ public struct Matrix<Scalar: BLASScalar>: Sendable, Equatable {
   ) throws(Failure) -> Result {
     var span = elements.mutableSpan
     return try body(&span)
+  }
+
+  /// Makes this a matrix of zeros of another size, in the memory that it has where that suffices.
+  ///
+  /// - Parameters:
+  ///   - rows: The new number of rows.
+  ///   - columns: The new number of columns.
+  public mutating func reset(rows: Int, columns: Int) {
+    self.rows = rows
+    self.columns = columns
+    refill(&elements, count: rows * columns)
   }
 
   /// The matrix with rows and columns exchanged.

@@ -66,8 +66,8 @@ struct HostileConfigTests {
     #expect(try outcome(#""r":2,"rank_pattern":{"(?:[a-z_.0-9]+)+#":5}"#).hasPrefix("read"))
   }
 
-  @Test func aMillionPatternsAreLookedUp() throws {
-    let keys = (0..<200_000).map { #""m.\#($0).q":2"# }.joined(separator: ",")
+  @Test func tensOfThousandsOfPatternsAreLookedUp() throws {
+    let keys = (0..<30_000).map { #""m.\#($0).q":2"# }.joined(separator: ",")
     #expect(try outcome(#""r":2,"rank_pattern":{\#(keys)}"#).hasPrefix("read"))
     let last = #""q":3"#
     #expect(try outcome(#""r":2,"rank_pattern":{\#(keys),\#(last)}"#) == "adapter.config")

@@ -146,3 +146,64 @@ struct RoundTripTests {
     #expect(again.modules.allSatisfy { $0.name.hasPrefix("lora_te_") })
   }
 }
+
+/// Adapters that extraction makes: named by the base's tensors, factors of any source.
+struct WrittenNamesTests {
+  private func pair(_ files: TinyFiles, rows: Int, columns: Int) throws -> LowRank {
+    let path = try files.write(
+      "f.safetensors", ["up": .init(rows, 2), "down": .init(2, columns)])
+    let stored = try Checkpoint(opening: path)
+    return try LowRank(
+      up: Factor(try #require(stored["up"])), down: Factor(try #require(stored["down"])))
+  }
+
+  private func names(
+    _ modules: [ModuleUpdate], _ dialect: Dialect, path: String = "out.safetensors"
+  ) throws -> [String] {
+    let adapter = Adapter(
+      path: "extracted", modules: modules,
+      provenance: .init(dialect: dialect, reason: "extracted"))
+    let plan = try adapter.plan(to: path, options: AdapterWritingOptions(dialect: dialect))
+    return plan.plan.files.flatMap { $0.tensors.map(\.name.text) }
+  }
+
+  @Test func embeddingsAndComponentsGetTheirKeys() throws {
+    let files = try TinyFiles()
+    let update = try pair(files, rows: 6, columns: 4)
+    let embedding = ModuleUpdate(changing: "model.embed_tokens.weight", by: update)
+    #expect(
+      try names([embedding], .peft) == [
+        "base_model.model.model.embed_tokens.lora_embedding_A",
+        "base_model.model.model.embed_tokens.lora_embedding_B",
+      ])
+    let unet = ModuleUpdate(changing: "unet/mid_block.proj_in.weight", by: update)
+    let encoder = ModuleUpdate(changing: "text_encoder/text_model.q_proj.weight", by: update)
+    #expect(try names([unet], .peft).contains("base_model.model.mid_block.proj_in.lora_A.weight"))
+    #expect(
+      try names([unet, encoder], .kohya).filter { $0.hasSuffix("alpha") } == [
+        "lora_unet_mid_block_proj_in.alpha", "lora_te_text_model_q_proj.alpha",
+      ])
+    #expect(
+      try names([unet, encoder], .diffusers).filter { $0.hasSuffix("lora_A.weight") } == [
+        "unet.mid_block.proj_in.lora_A.weight", "text_encoder.text_model.q_proj.lora_A.weight",
+      ])
+    #expect(throws: SurgeryError.self) { try names([unet, encoder], .peft) }
+    #expect(throws: SurgeryError.self) {
+      try names(
+        [
+          ModuleUpdate(changing: "a.b.weight", by: update),
+          ModuleUpdate(changing: "a_b.weight", by: update),
+        ], .kohya)
+    }
+  }
+
+  @Test func aPartOfAFusedTensorIsNotWrittenAsTheWhole() throws {
+    let folder = Fixtures.path("others/diffusers-split-on-fused")
+    let base = try Checkpoint(opening: "\(folder)/base.safetensors")
+    let resolved = try Adapter(opening: "\(folder)/adapter.safetensors").resolved(against: base)
+    let error = #expect(throws: SurgeryError.self) {
+      try resolved.inBaseWords.plan(to: "out", options: AdapterWritingOptions(dialect: .peft))
+    }
+    #expect(error?.id == "adapter.inexpressible")
+  }
+}

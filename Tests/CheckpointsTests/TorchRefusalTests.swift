@@ -99,10 +99,11 @@ import Testing
     #expect(
       try refused(Array("}q\0".utf8) + Pickle.text("a") + Array("h\0s".utf8)).id == "pickle.cycle")
     // 60 lists, each twice in the next.
-    var doubled = Array("]q\0".utf8)
+    var doubled = Array("]q\00".utf8)
     for level in 1...60 as ClosedRange<UInt8> {
-      doubled += [0x5D, 0x71, level, 0x68, level - 1, 0x61, 0x68, level - 1, 0x61]
+      doubled += [0x5D, 0x71, level, 0x68, level - 1, 0x61, 0x68, level - 1, 0x61, 0x30]
     }
+    doubled += [0x68, 60]
     #expect(try refused(doubled).id == "pickle.nodes")
     let deep = [UInt8](repeating: 0x5D, count: 100_000) + [UInt8](repeating: 0x61, count: 99_999)
     #expect(try refused(deep).id == "pickle.depth")

@@ -41,7 +41,7 @@ import Testing
   @Test func agreesWithAPlainWalk() throws {
     var random = SeededGenerator(state: 7)
     let folder = try TemporaryFolder()
-    for _ in 0..<300 {
+    for _ in 0..<120 {
       let size = [1, 2, 4, 8].randomElement(using: &random) ?? 1
       let rank = Int.random(in: 0...4, using: &random)
       let counts = (0..<rank).map { _ in Int.random(in: 1...5, using: &random) }
@@ -53,29 +53,32 @@ import Testing
         counts: counts, strides: strides, offset: offset, elementSize: size)
       let view = StridedSource(try source(bytes, folder), layout: layout)
       let expected = walk(bytes, counts, strides, offset, size)
-      for pieces in [1, 3, 7, 1000] {
+      for pieces in [1, 7, 1000] {
         #expect(try read(view, count: expected.count, pieces: pieces) == expected)
       }
     }
   }
 
   /// Larger than a slab and a window, so that both move.
-  @Test(arguments: [[700, 1500], [3, 400, 900], [2000, 1, 520]], [false, true])
+  @Test(arguments: [[350, 750], [3, 200, 450], [1000, 1, 260]], [false, true])
   func readsFortranOrderSlabBySlab(dimensions: [Int], isDeflated: Bool) throws {
     let shape = try #require(Shape(dimensions))
-    let bytes = (0..<shape.elementCount * 4).map {
-      UInt8(truncatingIfNeeded: $0 &* 2_654_435_761 >> 13)
-    }
+    let values = (0..<UInt64(shape.elementCount)).map { $0 &* 0x9E37_79B9_7F4A_7C15 >> 40 }
     let spelling = dimensions.map(String.init).joined(separator: ", ")
-    let array = npy(npyHeader("<f4", "(\(spelling))", fortran: true), data: bytes)
+    let array = npy(
+      npyHeader("<u8", "(\(spelling))", fortran: true), data: values.withUnsafeBytes { Array($0) })
     let member = isDeflated ? try ZipBuilder.Member.deflated("a", array) : .init("a", array)
     let tensor = try open(ZipBuilder([member]).bytes, as: "x.npz").tensors[0]
-    var strides: [Int] = []
-    for index in dimensions.indices {
-      strides.append(index == 0 ? 1 : strides[index - 1] * dimensions[index - 1])
-    }
-    let expected = walk(bytes, dimensions, strides, 0, 4)
-    #expect(try read(tensor.source, count: bytes.count, pieces: 1 << 20) == expected)
+    let expected = values.indices.map { index in
+      var (rest, position) = (index, 0)
+      for side in dimensions.indices.reversed() {
+        position += rest % dimensions[side] * dimensions[..<side].reduce(1, *)
+        rest /= dimensions[side]
+      }
+      return values[position]
+    }.withUnsafeBytes { Array($0) }
+    let read = try read(tensor.source, count: expected.count, pieces: 1 << 20)
+    #expect(read == expected)
     var middle = try tensor.source.makeReader()
     let part = try [UInt8](filling: 1000) { target throws(SurgeryError) in
       try middle.read(at: 1_234_567, into: &target)

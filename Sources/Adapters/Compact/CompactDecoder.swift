@@ -95,6 +95,18 @@ struct CompactDecoder {
         factor = factor.transposed()
         continue
       }
+      if name == "order" {
+        var order: [Int] = []
+        for part in parts.dropFirst() {
+          let row = try integer(part, name)
+          guard row < factor.rows else {
+            throw wrong("a step of a view leaves its matrix", found: "order \(row)")
+          }
+          order.append(row)
+        }
+        factor = factor.rows(in: order)
+        continue
+      }
       let first = try integer(parts.dropFirst().first, name)
       let second = try integer(parts.dropFirst(2).first, name)
       func check(_ condition: Bool) throws(SurgeryError) {
@@ -114,9 +126,6 @@ struct CompactDecoder {
       case "columns":
         try check(first <= second && second <= factor.columns)
         factor = factor.columns(first..<second)
-      case "interleave":
-        try check(first > 0 && second <= 1 && factor.rows % (2 * first) == 0)
-        factor = factor.interleavingHalves(groups: first, back: second == 1)
       default: throw unknown("a step of a view", name)
       }
     }

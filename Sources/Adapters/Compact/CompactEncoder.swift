@@ -133,8 +133,7 @@ extension Factor.Step {
       .array([.string("rows"), .integer(range.lowerBound), .integer(range.upperBound)])
     case .columns(let range, _, _):
       .array([.string("columns"), .integer(range.lowerBound), .integer(range.upperBound)])
-    case .interleave(let groups, _, _, let back):
-      .array([.string("interleave"), .integer(groups), .integer(back ? 1 : 0)])
+    case .order(let order, _): .array([.string("order")] + order.map { .integer($0) })
     }
   }
 }

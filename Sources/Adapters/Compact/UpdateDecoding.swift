@@ -16,6 +16,9 @@ extension CompactDecoder {
     case "hadamard":
       return try Hadamard(
         lowRank(member(json, "first")), lowRank(member(json, "second")))
+    case "generalised":
+      return try GeneralisedLowRank(
+        lowRank(member(json, "pair")), mixing: lowRank(member(json, "mixing")))
     case "base-hadamard": return BaseHadamard(try lowRank(member(json, "factor")))
     case "kronecker":
       return try Kronecker(term(member(json, "first")), term(member(json, "second")))

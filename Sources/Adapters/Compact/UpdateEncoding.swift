@@ -15,6 +15,9 @@ extension CompactEncoder {
       return .kind(
         "hadamard",
         [("first", try lowRank(update.first)), ("second", try lowRank(update.second))])
+    case let update as GeneralisedLowRank:
+      return .kind(
+        "generalised", [("pair", try lowRank(update.pair)), ("mixing", try lowRank(update.mixing))])
     case let update as BaseHadamard:
       return .kind("base-hadamard", [("factor", try lowRank(update.factor))])
     case let update as Kronecker:

@@ -26,8 +26,8 @@ protocol DialectReader: SendableMetatype {
 enum DialectRegistry {
   static let readers: [any DialectReader.Type] = [
     CompactAdapterReader.self, GGUFAdapterReader.self, PEFTReader.self, MLXReader.self,
-    RTorchReader.self, KohyaReader.self, DiffusersReader.self,
-    ComfyUIReader.self, LoralibReader.self, HandWrittenReader.self,
+    RTorchReader.self, KohyaReader.self, DiffusersReader.self, ComfyUIReader.self,
+    TorchtuneReader.self, LitGPTReader.self, LoralibReader.self, HandWrittenReader.self,
   ]
 }
 

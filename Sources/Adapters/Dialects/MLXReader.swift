@@ -73,7 +73,7 @@ enum MLXReader: DialectReader {
     if b.info.shape.rank == 3 {
       update = try stack(a, b, file: file)
     } else {
-      let isEmbedding = PairReader.isEmbedding(path)
+      let isEmbedding = BaseNames.isEmbeddingModule(path)
       update =
         isEmbedding
         ? try LowRank(up: Factor(a), down: Factor(b), form: .embedding)

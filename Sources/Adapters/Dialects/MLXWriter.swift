@@ -72,7 +72,7 @@ struct MLXWriter: DialectWriter {
       pair.form == .linear || pair.form == .embedding
     else {
       throw SurgeryError.inexpressible(
-        "an update of kind \(module.update.algorithm)", in: .mlx, module.name,
+        module.update.summary, in: .mlx, module.name,
         hint: "--as lora factors it anew")
     }
     paths.append(path)

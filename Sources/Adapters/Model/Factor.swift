@@ -13,8 +13,7 @@ public struct Factor: Sendable {
     case transpose(rows: Int, columns: Int)
     case rows(Range<Int>, columns: Int)
     case columns(Range<Int>, rows: Int, columns: Int)
-    /// Rows of each of `groups`: its halves interleaved, or parted again.
-    case interleave(groups: Int, rows: Int, columns: Int, back: Bool)
+    case order([Int], columns: Int)
   }
 
   /// The tensor as stored.
@@ -63,6 +62,15 @@ public struct Factor: Sendable {
     return adding(.rows(range, columns: columns), rows: range.count, columns: columns)
   }
 
+  /// The rows of the view in another order, or some of them.
+  ///
+  /// - Parameter order: For each row of the result, the row of the view.
+  /// - Returns: The view.
+  public func rows(in order: [Int]) -> Factor {
+    precondition(order.allSatisfy { $0 >= 0 && $0 < rows }, "an order beyond \(rows) rows")
+    return adding(.order(order, columns: columns), rows: order.count, columns: columns)
+  }
+
   /// Some columns of the view.
   public func columns(_ range: Range<Int>) -> Factor {
     precondition(
@@ -75,9 +83,13 @@ public struct Factor: Sendable {
   /// The view with the two halves of each group of rows interleaved, or parted again.
   func interleavingHalves(groups: Int, back: Bool) -> Factor {
     precondition(rows % (2 * groups) == 0, "\(rows) rows in \(groups) groups have no halves")
-    return adding(
-      .interleave(groups: groups, rows: rows, columns: columns, back: back), rows: rows,
-      columns: columns)
+    let half = rows / groups / 2
+    return rows(
+      in: (0..<rows).map { row in
+        let (group, place) = row.quotientAndRemainder(dividingBy: 2 * half)
+        let from = back ? place % half * 2 + place / half : place % 2 * half + place / 2
+        return group * 2 * half + from
+      })
   }
 
   private func adding(_ step: Step, rows: Int, columns: Int) -> Factor {
@@ -119,7 +131,7 @@ public struct Factor: Sendable {
       case .rows(let rows, let columns):
         let start = range.lowerBound + rows.lowerBound * columns
         range = start..<(start + rows.count * columns)
-      case .transpose, .columns, .interleave: break loop
+      case .transpose, .columns, .order: break loop
       }
       remaining = remaining.dropFirst()
     }
@@ -173,19 +185,10 @@ extension Factor.Step {
         result += bytes[start..<(start + range.count * size)]
       }
       return result
-    case .interleave(let groups, let rows, let columns, let back):
-      let (height, width) = (rows / groups, columns * size)
+    case .order(let order, let columns):
       var result: [UInt8] = []
-      result.reserveCapacity(bytes.count)
-      for row in 0..<rows {
-        let (group, place) = row.quotientAndRemainder(dividingBy: height)
-        let from =
-          back
-          ? place % (height / 2) * 2 + place / (height / 2)
-          : place % 2 * (height / 2) + place / 2
-        let start = (group * height + from) * width
-        result += bytes[start..<(start + width)]
-      }
+      result.reserveCapacity(order.count * columns * size)
+      for row in order { result += bytes[(row * columns * size)..<((row + 1) * columns * size)] }
       return result
     case .transpose(let rows, let columns):
       return switch size {

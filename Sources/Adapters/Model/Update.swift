@@ -46,6 +46,8 @@ public enum Inversion: Sendable, Hashable {
 public protocol Update: Sendable {
   /// The family of the update, as `inspect` names it: `lora`, `dora`, `loha`, …
   var algorithm: String { get }
+  /// What the update is, in words for a message: "an update of kind lora".
+  var summary: String { get }
   /// Rows of the matrix that the update changes: outputs.
   var rows: Int { get }
   /// Columns of the matrix that the update changes: inputs, times the kernel of a convolution.
@@ -56,6 +58,9 @@ public protocol Update: Sendable {
   var need: BlockNeed { get }
   /// Whether the result is the target plus something that does not depend on the target.
   var isAdditive: Bool { get }
+  /// Whether every element of the delta has the same bits on every machine and in whatever block it is computed, so that a
+  /// record of differences may rely on it.
+  var isReproducible: Bool { get }
   /// Whether the update can be taken out again.
   var inversion: Inversion { get }
   /// Every stored tensor that the update uses.
@@ -149,10 +154,14 @@ extension AdditiveUpdate {
 }
 
 extension Update {
+  /// The family.
+  public var summary: String { "an update of kind \(algorithm)" }
   /// Any rectangle.
   public var need: BlockNeed { .any }
   /// Additive.
   public var isAdditive: Bool { true }
+  /// Not reproducible: BLAS may have a part in it.
+  public var isReproducible: Bool { false }
   /// Possible.
   public var inversion: Inversion { .possible }
   /// None.

@@ -66,6 +66,9 @@ struct AliasTable: Sendable {
     {
       add(component, name, parameter, Entry(tensor: tensor.name))
     }
+    if let name = LanguageModelNames.torchtune(of: module) {
+      add(component, name, parameter, Entry(tensor: tensor.name))
+    }
     let isFused = parameter.hasPrefix("in_proj_")
     let plain = isFused ? String(parameter.dropFirst("in_proj_".count)) : parameter
     for alias in StableDiffusionNames.transformers(ofOpenCLIP: module) {

@@ -84,6 +84,23 @@ struct BaseNames: Sendable {
     "transformer.word_embeddings", "embed_tokens",
   ]
 
+  /// Whether a module is an output head.
+  static func isHead(_ module: String) -> Bool {
+    heads.contains(module.split(separator: ".").last.map(String.init) ?? "")
+  }
+
+  /// Names of embeddings of all kinds, as the last component of a path.
+  private static let embeddingModules: Set<String> = [
+    "embed_tokens", "wte", "wpe", "shared", "embed_in", "tok_embeddings", "emb", "embed",
+    "embedding", "embeddings", "word_embeddings", "position_embeddings", "token_type_embeddings",
+    "token_embedding", "position_embedding", "embed_positions", "tokens_embed", "positions_embed",
+  ]
+
+  /// Whether a module's name is that of an embedding, whose layer keeps its factors otherwise than a linear one.
+  static func isEmbeddingModule(_ module: String) -> Bool {
+    embeddingModules.contains(module.split(separator: ".").last.map { $0.lowercased() } ?? "")
+  }
+
   /// Whether a tensor is an input embedding that heads may share.
   static func isEmbedding(_ name: TensorName) -> Bool {
     embeddings.contains { name.text == "\($0).weight" }

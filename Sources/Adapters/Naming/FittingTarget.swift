@@ -14,6 +14,8 @@ public struct FittingTarget: Sendable {
   public var knownTransposed: Bool?
   /// What the adapter's configuration says about the storage.
   public var configuredTransposed: Bool?
+  /// The base's `model_type`.
+  public var modelType: String?
   /// Which parts of a MergedLinear the user says are enabled.
   public var enabledParts: [Bool]?
   /// The attention heads of the base, where its configuration tells them.

@@ -86,13 +86,26 @@ public struct ResolvedAdapter: Sendable {
   /// What happens to a tensor of the base; `nil` where nothing does.
   public subscript(name: TensorName) -> TensorUpdates? { positions[name].map { tensors[$0] } }
 
+  private func inBaseWords(_ update: ResolvedUpdate, of tensor: TensorUpdates) -> ModuleUpdate {
+    let outputs = tensor.isTransposed ? tensor.storedColumns : tensor.storedRows
+    var change = update.update
+    if update.rows != 0..<outputs, let pair = change as? LowRank {
+      change = PartedLowRank(parts: [(update.rows, pair)], rows: outputs)
+    }
+    var module = ModuleUpdate(changing: tensor.name, by: change, scale: update.scale)
+    // A head that shares its embedding's tensor is still a layer of its own to those who read the adapter.
+    if BaseNames.isEmbedding(tensor.name), BaseNames.isHead(update.module) {
+      module.name = update.module
+      module.target = TargetReference(module: update.module)
+    }
+    return module
+  }
+
   /// The adapter with every module named as the base names it, for writing in another dialect.
   public var inBaseWords: Adapter {
     var result = adapter
     result.modules = tensors.flatMap { tensor in
-      tensor.updates.map { update in
-        ModuleUpdate(changing: tensor.name, by: update.update, scale: update.scale)
-      }
+      tensor.updates.map { inBaseWords($0, of: tensor) }
     }
     result.replacements = tensors.compactMap { tensor in
       tensor.replacement.map { Replacement(of: tensor.name, with: tensor.source, reason: $0) }

@@ -177,7 +177,7 @@ struct Resolver {
           name: entry.tensor, shape: stored.info.shape, part: entry.part,
           saidTransposed: options.isTransposed(module.name),
           knownTransposed: architecture.isTransposed(entry.tensor),
-          configuredTransposed: adapter.fanInFanOut,
+          configuredTransposed: adapter.fanInFanOut, modelType: architecture.modelType,
           enabledParts: options.enabledParts(module.name),
           heads: AttentionHeads(config: base.config)))
       result.append(
@@ -258,7 +258,8 @@ struct Resolver {
     var resolved = ResolvedAdapter(
       adapter: adapter, tensors: base.tensors.compactMap { tensors[$0.name] },
       unmatched: missing.map(\.key), warnings: warnings)
-    resolved.additions = additions.values.sorted { $0.name < $1.name } + (untiedHead().map { [$0] } ?? [])
+    resolved.additions =
+      additions.values.sorted { $0.name < $1.name } + (untiedHead().map { [$0] } ?? [])
     return resolved
   }
 }

@@ -21,6 +21,8 @@ public struct FullDifference: Update {
   public var rows: Int { difference.rows }
   /// Columns of the difference.
   public var columns: Int { difference.columns }
+  /// Reproducible: each element is one product.
+  public var isReproducible: Bool { true }
   /// The difference.
   public var factors: [Factor] { [difference] }
 

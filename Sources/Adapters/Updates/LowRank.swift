@@ -68,6 +68,8 @@ public struct LowRank: Update {
   public var columns: Int { down.columns * (core?.columns ?? 1) }
   /// Columns of `up`.
   public var rank: Int? { up.columns }
+  /// Reproducible, unless BLAS multiplies a core into `down`.
+  public var isReproducible: Bool { core == nil }
   /// The factors.
   public var factors: [Factor] { [down, up] + (core.map { [$0] } ?? []) }
 
@@ -107,23 +109,31 @@ struct LoadedLowRank<Scalar: BLASScalar>: AdditiveUpdate {
   let up: Matrix<Scalar>
   let down: Matrix<Scalar>
   let scale: Double
+  private let product: PackedProduct<Scalar>
+
+  init(up: Matrix<Scalar>, down: Matrix<Scalar>, scale: Double) {
+    self.up = up
+    self.down = down
+    self.scale = scale
+    product = PackedProduct(up: up, down: down)
+  }
 
   func change(rows: Range<Int>, columns: Range<Int>) -> Matrix<Scalar> {
-    var result = raw(rows, columns)
-    result.scale(by: Scalar(scale))
+    var result = Matrix<Scalar>(rows: rows.count, columns: columns.count)
+    product.add(to: &result, rows: rows, columns: columns, times: Scalar(scale))
     return result
   }
 
   func apply(
     to block: inout Matrix<Scalar>, rows: Range<Int>, columns: Range<Int>, weight: Double
   ) {
-    block.add(raw(rows, columns), times: Scalar(scale * weight))
+    product.add(to: &block, rows: rows, columns: columns, times: Scalar(scale * weight))
   }
 
-  private func raw(_ rows: Range<Int>, _ columns: Range<Int>) -> Matrix<Scalar> {
-    product(
-      up.block(rows: rows, columns: 0..<up.columns),
-      down.block(rows: 0..<down.rows, columns: columns))
+  func unapply(
+    to block: inout Matrix<Scalar>, rows: Range<Int>, columns: Range<Int>, weight: Double
+  ) {
+    product.add(to: &block, rows: rows, columns: columns, times: Scalar(-scale * weight))
   }
 }
 

@@ -21,6 +21,8 @@ public struct PartedLowRank: Update {
 
   /// LoRA.
   public var algorithm: String { "lora" }
+  /// Parts of a fused projection.
+  public var summary: String { "a change of parts of a fused projection" }
   /// Inputs.
   public var columns: Int { parts.first?.update.columns ?? 0 }
   /// The rank of a part.

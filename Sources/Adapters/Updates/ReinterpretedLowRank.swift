@@ -21,6 +21,8 @@ public struct ReinterpretedLowRank: Update {
 
   /// LoRA.
   public var algorithm: String { "lora" }
+  /// A convolution of loralib.
+  public var summary: String { "loralib's change of a convolution" }
   /// Outputs.
   public var rows: Int { factors2D.rows / rowsPerOutput }
   /// Inputs, kernel included.

@@ -48,6 +48,8 @@ public struct StackedLowRank: Update {
 
   /// LoRA.
   public var algorithm: String { "lora" }
+  /// A stack of experts.
+  public var summary: String { "a change of a stack of experts" }
   /// Matrices in the stack.
   public var experts: Int { down.rows / expertRank }
   /// All rows of the stack.

@@ -43,11 +43,13 @@ extension ConvertRequest {
         positions.append(index)
       }
       let outcomes = try RewritePipeline(
-        writer: writer, execution: execution, precision: .float32, allowOverflow: allowOverflow
+        writer: writer, execution: execution,
+        arithmetic: Arithmetic(allowOverflow: allowOverflow)
       ).run(steps)
       try writer.commit()
-      for (position, outcome) in zip(positions, outcomes) where outcome.loss.overflowed > 0 {
-        finished[position].overflowed = outcome.loss.overflowed
+      for (position, outcome) in zip(positions, outcomes) 
+      where outcome.sums.loss.overflowed > 0 {
+        finished[position].overflowed = outcome.sums.loss.overflowed
       }
     }
     var report = OperationReport(command: "convert", modules: finished)

@@ -24,7 +24,7 @@ extension ExtractRequest {
         plan: plan, execution: execution,
         factoring: TensorFactoring(
           request: self, fullTensorForm: form.dialect.fullTensorForm,
-          spool: try SpoolFile(beside: output), interruption: execution.interruption)
+          spool: try SpoolFile(beside: output), execution: execution)
       ).run()
     }
     var report = OperationReport(
@@ -90,8 +90,8 @@ struct Extraction {
     execution.progress.begin("extracting", total: 2 * plan.byteCount)
     if let budget = plan.budget { return try run(within: budget) }
     return try map { (pair, _) throws(SurgeryError) in
-      let searched = try search(pair, limit: 0)
-      return try finish(pair, searched) { pair.rule.rank(for: $0.spectrum, orElse: 0) }
+      defer { execution.progress.advance(by: 2 * pair.tuned.info.byteCount) }
+      return try factoring.extract(pair)
     }
   }
 
@@ -105,7 +105,7 @@ struct Extraction {
       let open = searched.indices.filter { if case .open = searched[$0] { true } else { false } }
       let allocation = try RankAllocation(
         open.compactMap { index in
-          guard case .open(let delta, _) = searched[index] else { return nil }
+          guard case .open(let delta) = searched[index] else { return nil }
           return RankAllocation.Item(
             spectrum: delta.spectrum, rule: plan.pairs[index].rule,
             dtype: factoring.request.dtype ?? plan.pairs[index].tuned.info.dtype, defaultRank: 0)
@@ -117,7 +117,7 @@ struct Extraction {
         let ranks = Dictionary(uniqueKeysWithValues: zip(open, allocation.ranks))
         let settled = searched
         return try map { (pair, index) throws(SurgeryError) in
-          try finish(pair, settled[index]) { _ in ranks[index] ?? 0 }
+          try finish(pair, settled[index], rank: ranks[index] ?? 0)
         }
       }
       // A tensor whose known values were all bought may have more worth buying.
@@ -136,13 +136,12 @@ struct Extraction {
   }
 
   private func finish(
-    _ pair: ExtractPlan.Pair, _ searched: SearchedTensor, rank: (SearchedDelta) -> Int
+    _ pair: ExtractPlan.Pair, _ searched: SearchedTensor, rank: Int
   ) throws(SurgeryError) -> ExtractedTensor {
     defer { execution.progress.advance(by: pair.tuned.info.byteCount) }
     switch searched {
     case .settled(let extracted): return extracted
-    case .open(let delta, let form):
-      return try factoring.finish(pair, delta, form: form, rank: rank(delta))
+    case .open(let delta): return try factoring.finish(pair, delta, rank: rank)
     }
   }
 

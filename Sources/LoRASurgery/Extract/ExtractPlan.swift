@@ -135,9 +135,10 @@ struct ExtractPlan {
 
   /// Whether the rows of a tensor are a vocabulary: an input embedding or an output head.
   private static func isVocabulary(_ name: TensorName) -> Bool {
-    isEmbedding(name) || ["lm_head.weight", "embed_out.weight", "output.weight"].contains {
-      name.text == $0 || name.text.hasSuffix("." + $0)
-    }
+    isEmbedding(name)
+      || ["lm_head.weight", "embed_out.weight", "output.weight"].contains {
+        name.text == $0 || name.text.hasSuffix("." + $0)
+      }
   }
 
   /// Whether a tensor is an embedding, by the names that the model families give theirs.

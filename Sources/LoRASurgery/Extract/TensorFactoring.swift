@@ -3,73 +3,10 @@ import Checkpoints
 import LinearAlgebra
 import Tensors
 
-/// What extraction keeps of one tensor.
-struct ExtractedTensor: Sendable {
-  /// What goes into the adapter.
-  enum Content: Sendable {
-    case factors(StoredFactors, LowRank.Form)
-    case full(StoredTensor)
-    case difference(StoredTensor)
-  }
-
-  var report: TensorReport
-  var content: Content?
-  var warning: String?
-
-  init(_ report: TensorReport, content: Content? = nil) {
-    self.report = report
-    self.content = content
-  }
-
-  /// What a plan says before anything is read.
-  init(planned pair: ExtractPlan.Pair) {
-    let shape = pair.tuned.info.shape
-    switch pair.treatment {
-    case .lowRank:
-      report = TensorReport(pair.tuned.name, .lowRank, shape: shape, reason: "if it differs")
-    case .full:
-      report = TensorReport(pair.tuned.name, .full, shape: shape, reason: "if it differs")
-    case .skip(let reason):
-      report = TensorReport(pair.tuned.name, .skipped, shape: shape, reason: reason)
-    }
-  }
-}
-
-/// The factors of a stored matrix, rounded to their storage dtype and waiting in the spool.
-struct StoredFactors: Sendable {
-  /// Rows of the storage by rank.
-  var left: StoredTensor
-  /// Rank by columns of the storage.
-  var right: StoredTensor
-
-  /// The update that these factors are, in `out x in` orientation.
-  func update(form: LowRank.Form, isTransposed: Bool) throws(SurgeryError) -> LowRank {
-    isTransposed
-      ? try LowRank(up: Factor(right).transposed(), down: Factor(left).transposed(), form: form)
-      : try LowRank(up: Factor(left), down: Factor(right), form: form)
-  }
-}
-
-/// A delta whose leading directions are known, and whose rank is still to be chosen.
-struct SearchedDelta: Sendable {
-  var spectrum: Spectrum
-  /// The leading right singular vectors, one a row, in working precision in the spool.
-  var right: StoredTensor
-  /// Whether the exact decomposition had to step in for the search.
-  var fellBack: Bool
-}
-
-/// The first half of a tensor's extraction.
-enum SearchedTensor: Sendable {
-  /// Nothing is left to choose.
-  case settled(ExtractedTensor)
-  case open(SearchedDelta, LowRank.Form)
-}
-
 extension ExtractPlan.Pair {
-  /// Whether the tensors have a difference: the same shape, and numbers in it.
-  fileprivate var canBeSubtracted: Bool {
-    tuned.info.shape == base.info.shape && tuned.info.dtype.isNumeric && base.info.dtype.isNumeric
+  /// What kind of layer the factors belong to.
+  fileprivate var form: LowRank.Form {
+    if case .lowRank(let form) = treatment { form } else { .linear }
   }
 }
 
@@ -80,30 +17,44 @@ struct TensorFactoring: Sendable {
   let fullTensorForm: FullTensorForm
   let spool: SpoolFile
   let interruption: Interruption
+  /// Bytes of a delta that a worker may keep in memory between readings.
+  private let keptBytes: Int
+  private let floatBuffers = BufferPool<Float>()
+  private let doubleBuffers = BufferPool<Double>()
+
+  init(
+    request: ExtractRequest, fullTensorForm: FullTensorForm, spool: SpoolFile,
+    execution: Execution
+  ) {
+    self.request = request
+    self.fullTensorForm = fullTensorForm
+    self.spool = spool
+    interruption = execution.interruption
+    // The other half is for factors and directions.
+    keptBytes = execution.memoryPerWorker / 2
+  }
+
+  /// Makes what the adapter keeps of a tensor whose rank its own rule chooses.
+  func extract(_ pair: ExtractPlan.Pair) throws(SurgeryError) -> ExtractedTensor {
+    if let settled = try settled(pair) { return settled }
+    switch request.precision {
+    case .float32: return try extract(pair, floatBuffers)
+    case .float64: return try extract(pair, doubleBuffers)
+    }
+  }
 
   /// Finds out whether a tensor changed and, if it is to be factored, its leading directions.
   ///
   /// - Parameters:
   ///   - pair: The tensor in both models.
-  ///   - limit: The most directions to find where the rule leaves the rank to a budget.
+  ///   - limit: The most directions to find.
   func search(
     _ pair: ExtractPlan.Pair, limit: Int
   ) throws(SurgeryError) -> SearchedTensor {
-    let report = TensorReport(pair.tuned.name, .unchanged, shape: pair.tuned.info.shape)
-    if try pair.tuned.hasSameBytes(as: pair.base, interruption: interruption) {
-      return .settled(ExtractedTensor(report))
-    }
-    switch pair.treatment {
-    case .skip(let reason): return .settled(ExtractedTensor(try leaveOut(pair, reason: reason)))
-    case .full: return .settled(try keepFull(pair, reason: nil))
-    case .lowRank(let form):
-      let searched: SearchedDelta? =
-        switch request.precision {
-        case .float32: try search(pair, limit: limit, as: Float.self)
-        case .float64: try search(pair, limit: limit, as: Double.self)
-        }
-      guard let searched else { return .settled(ExtractedTensor(report)) }
-      return .open(searched, form)
+    if let settled = try settled(pair) { return .settled(settled) }
+    switch request.precision {
+    case .float32: return try search(pair, limit: limit, floatBuffers)
+    case .float64: return try search(pair, limit: limit, doubleBuffers)
     }
   }
 
@@ -112,43 +63,79 @@ struct TensorFactoring: Sendable {
   /// One factor is rounded first and the other is fitted to it, so that the fit absorbs the rounding; the energies are those
   /// of the rounded pair.
   func finish(
-    _ pair: ExtractPlan.Pair, _ searched: SearchedDelta, form: LowRank.Form, rank: Int
+    _ pair: ExtractPlan.Pair, _ searched: SearchedDelta, rank: Int
   ) throws(SurgeryError) -> ExtractedTensor {
-    let shape = pair.tuned.info.shape
-    let chosen = min(rank, searched.spectrum.values.count)
-    if !pair.rule.isFixed, request.others == .full,
-      chosen * (shape.rows + shape.columns) >= shape.elementCount
-    {
-      return try keepFull(pair, reason: "smaller than factors of rank \(chosen)")
-    }
-    guard rank > 0 else {
-      var report = TensorReport(
-        pair.tuned.name, .skipped, shape: shape, reason: "its rule chose rank 0")
-      report.setEnergies(
-        squaredNorm: searched.spectrum.totalEnergy,
-        squaredResidual: searched.spectrum.totalEnergy)
-      return ExtractedTensor(report)
-    }
     switch request.precision {
-    case .float32: return try finish(pair, searched, form, rank, as: Float.self)
-    case .float64: return try finish(pair, searched, form, rank, as: Double.self)
+    case .float32: return try finish(pair, searched, rank: rank, floatBuffers)
+    case .float64: return try finish(pair, searched, rank: rank, doubleBuffers)
+    }
+  }
+
+  /// What needs no factors: a tensor that did not change, is left out or is kept in full.
+  private func settled(_ pair: ExtractPlan.Pair) throws(SurgeryError) -> ExtractedTensor? {
+    if try pair.tuned.hasSameBytes(as: pair.base, interruption: interruption) {
+      return .unchanged(pair)
+    }
+    switch pair.treatment {
+    case .skip(let reason): return ExtractedTensor(try leaveOut(pair, reason: reason))
+    case .full: return try keepFull(pair, reason: nil)
+    case .lowRank: return nil
+    }
+  }
+
+  private func extract<Scalar: BLASScalar>(
+    _ pair: ExtractPlan.Pair, _ buffers: BufferPool<Scalar>
+  ) throws(SurgeryError) -> ExtractedTensor {
+    try withDelta(of: pair, buffers) { (delta) throws(SurgeryError) in
+      let found = try leadingDirections(of: &delta, rule: pair.rule, limit: 0)
+      guard found.squaredNorm > 0 else { return .unchanged(pair) }
+      let spectrum = Spectrum(
+        values: found.singularValues, totalEnergy: found.squaredNorm, rows: delta.rows,
+        columns: delta.columns)
+      return try factors(
+        of: &delta, pair, found, rank: pair.rule.rank(for: spectrum, orElse: 0),
+        fellBack: found.method == .exactAfterSearch)
     }
   }
 
   private func search<Scalar: BLASScalar>(
-    _ pair: ExtractPlan.Pair, limit: Int, as _: Scalar.Type
-  ) throws(SurgeryError) -> SearchedDelta? {
+    _ pair: ExtractPlan.Pair, limit: Int, _ buffers: BufferPool<Scalar>
+  ) throws(SurgeryError) -> SearchedTensor {
+    try withDelta(of: pair, buffers) { (delta) throws(SurgeryError) in
+      let found = try leadingDirections(of: &delta, rule: pair.rule, limit: limit)
+      guard found.squaredNorm > 0, found.rank > 0 else { return .settled(.unchanged(pair)) }
+      return .open(
+        SearchedDelta(
+          spectrum: Spectrum(
+            values: found.singularValues, totalEnergy: found.squaredNorm, rows: delta.rows,
+            columns: delta.columns),
+          right: try store(found.right, as: Scalar.self == Double.self ? .f64 : .f32),
+          fellBack: found.method == .exactAfterSearch))
+    }
+  }
+
+  private func finish<Scalar: BLASScalar>(
+    _ pair: ExtractPlan.Pair, _ searched: SearchedDelta, rank: Int, _ buffers: BufferPool<Scalar>
+  ) throws(SurgeryError) -> ExtractedTensor {
+    try withDelta(of: pair, buffers) { (delta) throws(SurgeryError) in
+      let found = LeadingSubspace(
+        right: try Factor(searched.right).matrix(of: Scalar.self),
+        singularValues: searched.spectrum.values, squaredNorm: searched.spectrum.totalEnergy)
+      return try factors(of: &delta, pair, found, rank: rank, fellBack: searched.fellBack)
+    }
+  }
+
+  /// Lends the difference of a pair, in a buffer that goes from tensor to tensor.
+  private func withDelta<Scalar: BLASScalar, Result>(
+    of pair: ExtractPlan.Pair, _ buffers: BufferPool<Scalar>,
+    _ body: (inout DeltaMatrix<Scalar>) throws(SurgeryError) -> Result
+  ) throws(SurgeryError) -> Result {
     do throws(SurgeryError) {
-      var matrix = try DeltaMatrix<Scalar>(
-        base: pair.base, tuned: pair.tuned, interruption: interruption)
-      let found = try leadingDirections(of: &matrix, rule: pair.rule, limit: limit)
-      guard found.squaredNorm > 0, found.rank > 0 else { return nil }
-      return SearchedDelta(
-        spectrum: Spectrum(
-          values: found.singularValues, totalEnergy: found.squaredNorm, rows: matrix.rows,
-          columns: matrix.columns),
-        right: try store(found.right, as: Scalar.self == Double.self ? .f64 : .f32),
-        fellBack: found.method == .exactAfterSearch)
+      var delta = try DeltaMatrix<Scalar>(
+        base: pair.base, tuned: pair.tuned, interruption: interruption,
+        keeping: keptBytes / MemoryLayout<Scalar>.size, in: buffers.take())
+      defer { buffers.put(delta.takeBuffer()) }
+      return try body(&delta)
     } catch {
       throw error.inFile(pair.tuned.source.file.path).inTensor(pair.tuned.name)
     }
@@ -174,111 +161,51 @@ struct TensorFactoring: Sendable {
     }
   }
 
-  private func finish<Scalar: BLASScalar>(
-    _ pair: ExtractPlan.Pair, _ searched: SearchedDelta, _ form: LowRank.Form, _ rank: Int,
-    as _: Scalar.Type
+  private func factors<Scalar: BLASScalar>(
+    of delta: inout DeltaMatrix<Scalar>, _ pair: ExtractPlan.Pair,
+    _ found: LeadingSubspace<Scalar>, rank: Int, fellBack: Bool
   ) throws(SurgeryError) -> ExtractedTensor {
-    do throws(SurgeryError) {
-      var matrix = try DeltaMatrix<Scalar>(
-        base: pair.base, tuned: pair.tuned, interruption: interruption)
-      let leading = LeadingSubspace(
-        right: try Factor(searched.right).matrix(of: Scalar.self).prefix(rank),
-        singularValues: Array(searched.spectrum.values.prefix(rank)),
-        squaredNorm: searched.spectrum.totalEnergy)
-      let dtype = request.dtype ?? pair.tuned.info.dtype
-      var rounding = Rounding<Scalar>(to: dtype)
-      var down = leading.balancedDown(rank: rank)
-      try down.withElements { (span) throws(SurgeryError) in try rounding.round(&span) }
-      let fitted = try fit(&matrix, down: down, squaredNorm: leading.squaredNorm) {
-        (up) throws(SurgeryError) in try rounding.round(&up)
-      }
-      if rounding.loss.overflowed > 0, !request.allowOverflow {
-        throw SurgeryError(
-          .data, "dtype.overflow",
-          "\(rounding.loss.overflowed) finite values of the factors do not fit \(dtype)",
-          hint: "--dtype bf16 or f32 holds them; --allow-overflow accepts the loss")
-      }
-      var report = TensorReport(pair.tuned.name, .lowRank, shape: pair.tuned.info.shape)
-      report.rank = rank
-      report.setEnergies(
-        squaredNorm: leading.squaredNorm, squaredResidual: fitted.squaredResidual)
-      var extracted = ExtractedTensor(
-        report,
-        content: .factors(
-          StoredFactors(left: try store(fitted.up, as: dtype), right: try store(down, as: dtype)),
-          form))
-      if searched.fellBack {
-        extracted.warning =
-          "tensor \"\(pair.tuned.name)\": the search did not converge, so the exact decomposition stepped in"
-      }
-      return extracted
-    } catch {
-      throw error.inFile(pair.tuned.source.file.path).inTensor(pair.tuned.name)
+    let shape = pair.tuned.info.shape
+    guard rank > 0 else {
+      var report = TensorReport(
+        pair.tuned.name, .skipped, shape: shape, reason: "its rule chose rank 0")
+      report.setEnergies(squaredNorm: found.squaredNorm, squaredResidual: found.squaredNorm)
+      return ExtractedTensor(report)
     }
-  }
-
-  /// Reports a changed tensor that the adapter does not hold, with what that loses.
-  private func leaveOut(
-    _ pair: ExtractPlan.Pair, reason: String
-  ) throws(SurgeryError) -> TensorReport {
-    var report = TensorReport(
-      pair.tuned.name, .skipped, shape: pair.tuned.info.shape, reason: reason)
-    guard pair.canBeSubtracted else { return report }
-    do throws(SurgeryError) {
-      var delta = try DeltaMatrix<Double>(
-        base: pair.base, tuned: pair.tuned, interruption: interruption)
-      let squared = try squaredNorm(of: &delta)
-      report.setEnergies(squaredNorm: squared, squaredResidual: squared)
-      return report
-    } catch {
-      throw error.inFile(pair.tuned.source.file.path).inTensor(pair.tuned.name)
+    if !pair.rule.isFixed, request.others == .full,
+      rank * (shape.rows + shape.columns) >= shape.elementCount
+    {
+      return try keepFull(pair, reason: "smaller than factors of rank \(rank)")
     }
-  }
-
-  private func keepFull(
-    _ pair: ExtractPlan.Pair, reason: String?
-  ) throws(SurgeryError) -> ExtractedTensor {
-    var report = TensorReport(
-      pair.tuned.name, .full, shape: pair.tuned.info.shape, reason: reason)
-    if pair.canBeSubtracted {
-      do throws(SurgeryError) {
-        var delta = try DeltaMatrix<Double>(
-          base: pair.base, tuned: pair.tuned, interruption: interruption)
-        let squared = try squaredNorm(of: &delta)
-        guard squared > 0 else {
-          report.action = .unchanged
-          return ExtractedTensor(report)
-        }
-        report.setEnergies(squaredNorm: squared, squaredResidual: 0)
-        if fullTensorForm == .difference {
-          return try keepDifference(pair, of: &delta, squaredNorm: squared, report)
-        }
-      } catch {
-        throw error.inFile(pair.tuned.source.file.path).inTensor(pair.tuned.name)
-      }
-    }
-    return ExtractedTensor(report, content: .full(pair.tuned))
-  }
-
-  private func keepDifference(
-    _ pair: ExtractPlan.Pair, of delta: inout DeltaMatrix<Double>, squaredNorm: Double,
-    _ report: TensorReport
-  ) throws(SurgeryError) -> ExtractedTensor {
+    let leading = LeadingSubspace(
+      right: found.right.prefix(rank), singularValues: Array(found.singularValues.prefix(rank)),
+      squaredNorm: found.squaredNorm)
     let dtype = request.dtype ?? pair.tuned.info.dtype
-    var values: [Double] = []
-    try delta.forEachBlock(in: 0..<delta.rows) { (_, block) in
-      for index in block.indices { values.append(block[index]) }
+    var rounding = Rounding<Scalar>(to: dtype)
+    var down = leading.balancedDown(rank: rank)
+    try down.withElements { (span) throws(SurgeryError) in try rounding.round(&span) }
+    let fitted = try fit(&delta, down: down, squaredNorm: leading.squaredNorm) {
+      (up) throws(SurgeryError) in try rounding.round(&up)
     }
-    var rounded = values
-    var rounding = Rounding<Double>(to: dtype)
-    var span = rounded.mutableSpan
-    try rounding.round(&span)
-    var report = report
-    report.setEnergies(
-      squaredNorm: squaredNorm,
-      squaredResidual: zip(values, rounded).reduce(0) { $0 + ($1.0 - $1.1) * ($1.0 - $1.1) })
-    let stored = try store(rounded, shape: pair.tuned.info.shape, as: dtype)
-    return ExtractedTensor(report, content: .difference(stored))
+    if rounding.loss.overflowed > 0, !request.allowOverflow {
+      throw SurgeryError(
+        .data, "dtype.overflow",
+        "\(rounding.loss.overflowed) finite values of the factors do not fit \(dtype)",
+        hint: "--dtype bf16 or f32 holds them; --allow-overflow accepts the loss")
+    }
+    var report = TensorReport(pair.tuned.name, .lowRank, shape: shape)
+    report.rank = rank
+    report.setEnergies(squaredNorm: leading.squaredNorm, squaredResidual: fitted.squaredResidual)
+    var extracted = ExtractedTensor(
+      report,
+      content: .factors(
+        StoredFactors(left: try store(fitted.up, as: dtype), right: try store(down, as: dtype)),
+        pair.form))
+    if fellBack {
+      extracted.warning =
+        "tensor \"\(pair.tuned.name)\": the search did not converge, so the exact decomposition stepped in"
+    }
+    return extracted
   }
 
   private func store<Scalar: BLASScalar>(
@@ -288,7 +215,7 @@ struct TensorFactoring: Sendable {
       matrix.elements, shape: Shape(rows: matrix.rows, columns: matrix.columns), as: dtype)
   }
 
-  private func store<Scalar: BLASScalar>(
+  func store<Scalar: BLASScalar>(
     _ values: [Scalar], shape: Shape, as dtype: DType
   ) throws(SurgeryError) -> StoredTensor {
     guard let info = TensorInfo(name: "factor", dtype: dtype, shape: shape) else {

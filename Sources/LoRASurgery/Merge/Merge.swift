@@ -19,11 +19,12 @@ extension MergeRequest {
       execution.progress.begin(
         direction == .merge ? "merging" : "unmerging", total: model.byteCount)
       let outcomes = try RewritePipeline(
-        writer: writer, execution: execution, precision: precision, allowOverflow: allowOverflow
+        writer: writer, execution: execution,
+        arithmetic: Arithmetic(precision: precision, rounding: .nearest, allowOverflow: allowOverflow)
       ).run(plan.steps)
       try writer.commit()
-      for (index, outcome) in outcomes.enumerated() where outcome.loss.overflowed > 0 {
-        reports[index].overflowed = outcome.loss.overflowed
+      for (index, outcome) in outcomes.enumerated() where outcome.sums.loss.overflowed > 0 {
+        reports[index].overflowed = outcome.sums.loss.overflowed
       }
     }
     var report = OperationReport(command: direction.rawValue, modules: reports)

@@ -53,7 +53,7 @@ private struct PlannedRewrite {
   let source: StoredTensor
   let info: TensorInfo
   var updates: [PlannedUpdate] = []
-  var isTransposed = false
+  var storedRows: Int?
   let direction: TensorStep.Direction
   private(set) var report: TensorReport
 
@@ -76,11 +76,12 @@ private struct PlannedRewrite {
         report.action = .replaced
         report.reason = reason
       }
-      isTransposed = change.isTransposed
+      storedRows = change.storedRows
       for update in change.updates {
         updates.append(
           PlannedUpdate(
-            update: update.update, scale: update.scale, rows: update.rows, weight: weight))
+            update: update.update, scale: update.scale, rows: update.rows, weight: weight,
+            isTransposed: change.isTransposed))
         report.rank = max(report.rank ?? 0, update.update.rank ?? 0)
       }
     }
@@ -100,6 +101,6 @@ private struct PlannedRewrite {
   func step(at place: PlannedTensor) -> TensorStep {
     TensorStep(
       source: source, place: place, dtype: info.dtype, updates: updates, direction: direction,
-      isTransposed: isTransposed)
+      storedRows: storedRows)
   }
 }

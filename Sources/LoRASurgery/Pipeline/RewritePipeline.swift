@@ -1,3 +1,4 @@
+import Adapters
 import Checkpoints
 import LinearAlgebra
 import Synchronization
@@ -6,86 +7,127 @@ import Tensors
 /// Streams tensors from inputs to an output: copied, converted, or changed by updates.
 ///
 /// Big tensors are cut into pieces, so that all workers stay busy to the end; every piece goes through the same loop of
-/// read, widen, update, round and write, in blocks that stay in cache.
+/// read, add, round and write, in blocks that stay in cache.
 struct RewritePipeline {
   let writer: CheckpointWriter
   let execution: Execution
-  let precision: Precision
-  let allowOverflow: Bool
+  let arithmetic: Arithmetic
+  /// Where what unmerging needs is recorded.
+  var undo: UndoRecording?
 
   /// Bytes of one piece of a tensor: enough to make loading the factors cheap, little enough to share out.
   private static let pieceBytes = 32 << 20
 
-  /// Some rows of one step's tensor.
+  /// A part of one step.
   private struct Piece: Sendable {
+    enum Work: Sendable {
+      /// Bytes of a tensor that is copied.
+      case copy(Range<Int>)
+      /// Blocks of a tensor that is changed.
+      case rewrite(Range<Int>)
+      /// Pages of the base's tensor that another takes the place of.
+      case record(Range<Int>)
+    }
     var step: Int
-    /// Rows for changed tensors; bytes for copied ones.
-    var range: Range<Int>
+    var work: Work
+  }
+
+  /// What one worker keeps.
+  private struct Buffers {
+    var copy = [UInt8](repeating: 0, count: 1 << 20)
+    var single = BlockBuffers<Float>()
+    var double = BlockBuffers<Double>()
   }
 
   /// Runs every step and returns what each found, in order.
   ///
   /// - Throws: What reading and writing throw; `dtype.overflow` where a result does not fit its dtype.
   func run(_ steps: [TensorStep]) throws(SurgeryError) -> [StepOutcome] {
-    let pieces = steps.indices.flatMap { Self.pieces(of: steps[$0], index: $0, writer: writer) }
+    let pieces = steps.indices.flatMap { cut(steps[$0], index: $0) }
     let sequential = pieces.contains { writer.isSequential(file: steps[$0.step].place.file) }
-    let outcomes = Mutex([StepOutcome](repeating: StepOutcome(), count: steps.count))
-    let workers = Workers(count: sequential ? 1 : execution.jobs)
-    try workers.run(
-      steps: pieces.count, interruption: execution.interruption, makeState: { CopyScratch() }
-    ) { (scratch, index) throws(SurgeryError) in
-      let piece = pieces[index]
-      let step = steps[piece.step]
-      let outcome = try process(piece, of: step, scratch: &scratch)
-      outcomes.withLock { $0[piece.step] += outcome }
+    let outcomes = Mutex([StepOutcome](repeating: StepOutcome(), count: pieces.count))
+    try Workers(count: sequential ? 1 : execution.jobs).run(
+      steps: pieces.count, interruption: execution.interruption, makeState: { Buffers() }
+    ) { (buffers, index) throws(SurgeryError) in
+      let outcome = try process(
+        pieces[index], of: steps[pieces[index].step], buffers: &buffers)
+      outcomes.withLock { $0[index] = outcome }
     }
-    let found = outcomes.withLock { $0 }
-    for (step, outcome) in zip(steps, found) where outcome.loss.overflowed > 0 && !allowOverflow {
+    // Added up in the order of the pieces, so that sums do not depend on which worker was first.
+    var found = [StepOutcome](repeating: StepOutcome(), count: steps.count)
+    for (piece, outcome) in zip(pieces, outcomes.withLock { $0 }) { found[piece.step] += outcome }
+    for (step, outcome) in zip(steps, found)
+    where outcome.sums.loss.overflowed > 0 && !arithmetic.allowOverflow {
       throw SurgeryError(
         .data, "dtype.overflow",
-        "\(outcome.loss.overflowed) finite values do not fit \(step.dtype)",
+        "\(outcome.sums.loss.overflowed) finite values do not fit \(step.dtype)",
         file: step.source.source.file.path, tensor: step.source.name.text,
         hint: "--dtype bf16 or f32 holds them; --allow-overflow accepts the loss")
     }
     return found
   }
 
-  private static func pieces(
-    of step: TensorStep, index: Int, writer: CheckpointWriter
-  ) -> [Piece] {
+  private func cut(_ step: TensorStep, index: Int) -> [Piece] {
+    var pieces: [Piece] = []
     let info = step.source.info
-    let total = step.isCopy ? info.byteCount : info.shape.rows
-    guard info.byteCount > 0, total > 0 else { return [] }
-    let whole =
-      step.source.source.isSequential || writer.isSequential(file: step.place.file)
-      || !step.worksByRows
-    let count = whole ? 1 : max(1, min(total, info.byteCount / pieceBytes))
-    return (0..<count).map { part in
-      Piece(step: index, range: (total * part / count)..<(total * (part + 1) / count))
+    if info.byteCount > 0 {
+      let total = step.isCopy ? info.byteCount : step.geometry.count
+      // Factors as large as the tensor would be read whole for every piece.
+      let factors = step.updates.reduce(0) { $0 + $1.update.parameterCount }
+      let whole =
+        step.source.source.isSequential || writer.isSequential(file: step.place.file)
+        || factors > info.shape.elementCount / 4
+      pieces = Self.ranges(total, whole ? 1 : info.byteCount / Self.pieceBytes).map {
+        Piece(step: index, work: step.isCopy ? .copy($0) : .rewrite($0))
+      }
     }
+    if let recorded = undo?.steps[index], recorded.isReplaced {
+      pieces += Self.ranges(recorded.pageCount, recorded.base.info.byteCount / Self.pieceBytes)
+        .map { Piece(step: index, work: .record($0)) }
+    }
+    return pieces
   }
 
-  private struct CopyScratch {
-    var bytes = [UInt8](repeating: 0, count: 1 << 20)
+  private static func ranges(_ total: Int, _ wanted: Int) -> [Range<Int>] {
+    guard total > 0 else { return [] }
+    let count = max(1, min(total, wanted))
+    return (0..<count).map { total * $0 / count..<total * ($0 + 1) / count }
   }
 
   private func process(
-    _ piece: Piece, of step: TensorStep, scratch: inout CopyScratch
+    _ piece: Piece, of step: TensorStep, buffers: inout Buffers
   ) throws(SurgeryError) -> StepOutcome {
     do throws(SurgeryError) {
-      guard !step.isCopy else {
-        try writer.copy(
-          step.source, bytes: piece.range, to: step.place, scratch: &scratch.bytes)
-        execution.progress.advance(by: piece.range.count)
+      switch piece.work {
+      case .copy(let range):
+        try writer.copy(step.source, bytes: range, to: step.place, scratch: &buffers.copy)
+        execution.progress.advance(by: range.count)
         return StepOutcome()
-      }
-      if step.needsDouble(precision) {
-        return try BlockRewriting<Double>(step, pipeline: self).run(rows: piece.range)
-      } else {
-        return try BlockRewriting<Float>(step, pipeline: self).run(rows: piece.range)
+      case .rewrite(let blocks):
+        return step.needsDouble(arithmetic)
+          ? try rewrite(blocks, of: step, piece.step, buffers: &buffers.double)
+          : try rewrite(blocks, of: step, piece.step, buffers: &buffers.single)
+      case .record(let pages):
+        try undo?.recordReplaced(pages, of: piece.step, by: step)
+        return StepOutcome()
       }
     } catch {
       throw error.inFile(step.source.source.file.path).inTensor(step.source.name)
+    }
+  }
+
+  private func rewrite<Scalar: BLASScalar>(
+    _ blocks: Range<Int>, of step: TensorStep, _ index: Int, buffers: inout BlockBuffers<Scalar>
+  ) throws(SurgeryError) -> StepOutcome {
+    let recorder = try undo?.recorder(of: index, step)
+    let (columns, size) = (step.geometry.columns, step.dtype.bytesPerElement ?? 0)
+    return try BlockRewriting<Scalar>(step, arithmetic).run(
+      blocks: blocks, buffers: &buffers, interruption: execution.interruption
+    ) { (rows, input, output, buffers) throws(SurgeryError) in
+      try unsafe writer.write(
+        output.span.bytes, to: step.place, at: rows.lowerBound * columns * size)
+      try recorder?.record(rows, base: input, merged: output)
+      execution.progress.advance(by: input.count)
     }
   }
 }

@@ -10,8 +10,13 @@ struct PlannedUpdate: Sendable {
   var scale: Double
   /// The rows of the target's `out x in` matrix that it changes.
   var rows: Range<Int>
-  /// The user's weight of the adapter.
+  /// The user's weight of the adapter, with what `--scale-for` says of the tensor.
   var weight: Double
+  /// Whether the tensor stores the transpose of the update's matrix.
+  var isTransposed = false
+
+  /// How much of the stored matrix must be at hand at once.
+  var need: BlockNeed { isTransposed ? update.need.transposed : update.need }
 }
 
 /// What happens to one tensor on its way from an input to an output.
@@ -30,39 +35,76 @@ struct TensorStep: Sendable {
   /// The updates, in the order in which they were named.
   var updates: [PlannedUpdate] = []
   var direction = Direction.merge
-  /// Whether the tensor is stored `in x out`.
-  var isTransposed = false
+  /// Rows of the stored matrix, where they are not the first dimension.
+  var storedRows: Int?
 
   /// Whether the bytes are copied as they are.
   var isCopy: Bool { updates.isEmpty && dtype == source.info.dtype }
 
-  /// How much of the stored matrix must be at hand at once.
-  var need: BlockNeed {
-    let need = updates.reduce(BlockNeed.any) { $0.joined(with: $1.update.need) }
-    return isTransposed ? need.transposed : need
+  /// Whether blocks of whole stored rows suffice; otherwise the tensor is taken whole.
+  var worksByRows: Bool {
+    updates.reduce(BlockNeed.any) { $0.joined(with: $1.need) } <= .wholeRows
   }
 
-  /// Whether blocks of whole stored rows suffice; otherwise the tensor is taken whole.
-  var worksByRows: Bool { need <= .wholeRows }
+  /// Whether the result is the source plus a delta that does not depend on it.
+  var isAdditive: Bool {
+    !updates.isEmpty && worksByRows && updates.allSatisfy(\.update.isAdditive)
+      && (direction == .merge || updates.allSatisfy { $0.update.inversion == .possible })
+  }
+
+  /// The matrix as it is stored, cut into blocks.
+  var geometry: BlockGeometry {
+    let rows = storedRows ?? source.info.shape.rows
+    return BlockGeometry(
+      rows: rows, columns: source.info.shape.elementCount / max(1, rows), isWhole: !worksByRows)
+  }
 
   /// The precision in which the result, rounded once, is right: single precision has too few bits to round sums to itself.
-  func needsDouble(_ precision: Precision) -> Bool {
-    switch (precision, dtype) {
-    case (.float64, _), (_, .f32), (_, .f64), (_, .i64), (_, .u64), (_, .i32), (_, .u32): true
-    case (.float32, _): source.info.dtype == .f64
+  func needsDouble(_ arithmetic: Arithmetic) -> Bool {
+    if arithmetic.rounding != .nearest { return true }
+    switch (arithmetic.precision, dtype) {
+    case (.float64, _), (_, .f32), (_, .f64), (_, .i64), (_, .u64), (_, .i32), (_, .u32):
+      return true
+    case (.float32, _): return source.info.dtype == .f64
     }
   }
 }
 
+/// How a stored matrix is cut into blocks of rows; it depends on the tensor alone, never on the number of workers.
+struct BlockGeometry: Sendable, Hashable {
+  let rows: Int
+  let columns: Int
+  let rowsPerBlock: Int
+
+  /// Elements of one block: read, added to and rounded while they are in the second-level cache.
+  static let blockElements = 1 << 16
+
+  init(rows: Int, columns: Int, isWhole: Bool) {
+    self.rows = rows
+    self.columns = columns
+    rowsPerBlock = isWhole ? max(1, rows) : max(1, Self.blockElements / max(1, columns))
+  }
+
+  /// Number of blocks.
+  var count: Int { (rows + rowsPerBlock - 1) / rowsPerBlock }
+
+  /// The rows of a block.
+  func rows(of block: Int) -> Range<Int> {
+    block * rowsPerBlock..<min(rows, (block + 1) * rowsPerBlock)
+  }
+}
+
+/// How results are computed and rounded.
+struct Arithmetic: Sendable {
+  var precision = Precision.float32
+  var rounding = RoundingMode.nearest
+  var allowOverflow = false
+}
+
 /// What the rewriting of one tensor found.
 struct StepOutcome: Sendable {
-  /// Finite results that the storage dtype cannot hold.
-  var loss = NarrowingLoss()
-  /// Elements whose bytes differ from the input's.
-  var changedElements = 0
+  /// What was added, and what became of it; zeros for tensors that were copied or converted.
+  var sums = AdditionSums()
 
-  static func += (left: inout Self, right: Self) {
-    left.loss += right.loss
-    left.changedElements += right.changedElements
-  }
+  static func += (left: inout Self, right: Self) { left.sums += right.sums }
 }

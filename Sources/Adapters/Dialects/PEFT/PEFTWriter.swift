@@ -75,7 +75,8 @@ struct PEFTWriter: DialectWriter {
   /// Rank and alpha by module, in order.
   private var modules: [(path: String, rank: Int, alpha: Double)] = []
   private var places: [String: Int] = [:]
-  private var saved: [String] = []
+  /// Parameters stored in full, by module.
+  private var full: [String: Set<String>] = [:]
   private var hasBias = false
   private var usesReplacedBias = false
   private var decomposedCount = 0
@@ -104,7 +105,7 @@ struct PEFTWriter: DialectWriter {
     }
     guard let update = changed as? LowRank else {
       throw SurgeryError.inexpressible(
-        "an update of kind \(module.update.algorithm)", in: .peft, module.name,
+        module.update.summary, in: .peft, module.name,
         hint: "--as lora factors it anew")
     }
     guard module.target.parameter == "weight", update.core == nil else {
@@ -120,7 +121,9 @@ struct PEFTWriter: DialectWriter {
     places[path] = modules.count
     modules.append((path, rank, scale * Double(rank)))
     let key = "base_model.model.\(path)"
-    switch update.form {
+    // Extraction sees a matrix; the layer that will read the adapter is an embedding all the same.
+    let isEmbedding = update.form == .linear && BaseNames.isEmbeddingModule(path)
+    switch isEmbedding ? .embedding : update.form {
     case .linear:
       try file.add("\(key).lora_A.weight", update.down)
       try file.add("\(key).lora_B.weight", update.up)
@@ -168,7 +171,7 @@ struct PEFTWriter: DialectWriter {
       return
     }
     try file.add("base_model.model.\(target.tensorName)", full: replacement.tensor)
-    if !saved.contains(target.module) { saved.append(target.module) }
+    full[target.module, default: []].insert(target.parameter)
   }
 
   private func config(of adapter: Adapter) throws(SurgeryError) -> JSONValue {
@@ -189,6 +192,10 @@ struct PEFTWriter: DialectWriter {
     let alphas = modules.filter { $0.alpha != alpha }.map {
       JSONValue.Member(pattern($0.path), .double($0.alpha))
     }
+    // A module to save must have every parameter in the file, else PEFT refuses to load; the others are loaded by name all
+    // the same.
+    let saved = full.filter { $0.value.isSuperset(of: ["weight", "bias"]) }.map(\.key).sorted()
+    let hasOtherBias = full.values.contains(["bias"])
     return .object([
       .init("peft_type", .string("LORA")),
       .init("task_type", .null),
@@ -200,7 +207,7 @@ struct PEFTWriter: DialectWriter {
       .init("alpha_pattern", .object(alphas)),
       .init("target_modules", .array(paths.map { .string($0) })),
       .init("modules_to_save", saved.isEmpty ? .null : .array(saved.map { .string($0) })),
-      .init("bias", .string(usesReplacedBias ? "lora_only" : "none")),
+      .init("bias", .string(hasOtherBias ? "all" : usesReplacedBias ? "lora_only" : "none")),
       .init("lora_bias", .bool(hasBias)),
       .init("lora_dropout", .double(0)),
       .init("fan_in_fan_out", .bool(adapter.fanInFanOut ?? false)),

@@ -21,7 +21,7 @@ enum LoralibWriter: DialectWriter {
         module.target.parameter == "weight"
       else {
         throw SurgeryError.inexpressible(
-          "an update of kind \(module.update.algorithm)", in: .loralib, module.name,
+          module.update.summary, in: .loralib, module.name,
           hint: "--as lora factors it anew")
       }
       if case .convolution = pair.form {

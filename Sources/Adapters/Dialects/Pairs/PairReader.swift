@@ -112,7 +112,7 @@ struct PairReader {
       let update = try UnsolvedPair(
         first: Factor(pair.first), second: Factor(pair.second),
         isLoralib: dialect == .loralib || dialect == .litgpt, convention: convention,
-        isEmbedding: Self.isEmbedding(pair.module))
+        isEmbedding: BaseNames.isEmbeddingModule(pair.module))
       let (scale, alpha) = moduleOptions.scale(
         pair.module, rank: max(update.rank ?? 1, 1), alpha: nil)
       adapter.modules.append(
@@ -121,10 +121,5 @@ struct PairReader {
     }
     for tensor in rest { try other(tensor, &adapter) }
     return adapter
-  }
-
-  static func isEmbedding(_ module: String) -> Bool {
-    let last = module.split(separator: ".").last.map { $0.lowercased() } ?? ""
-    return last.contains("emb") || last == "wte" || last == "wpe"
   }
 }

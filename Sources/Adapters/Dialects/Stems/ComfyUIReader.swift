@@ -5,7 +5,7 @@ import Tensors
 enum ComfyUIReader: DialectReader {
   static let dialect = Dialect.comfyui
 
-  private static let roots = [
+  static let roots = [
     "diffusion_model.", "text_encoders.", "double_blocks.", "single_blocks.",
   ]
 

@@ -55,7 +55,7 @@ struct DiffusersWriter: DialectWriter {
       module.target.parameter == "weight"
     else {
       throw SurgeryError.inexpressible(
-        "an update of kind \(module.update.algorithm)", in: .diffusers, module.name,
+        module.update.summary, in: .diffusers, module.name,
         hint: "--as lora factors it anew")
     }
     let rank = pair.up.columns

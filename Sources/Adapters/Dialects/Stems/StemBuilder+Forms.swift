@@ -49,6 +49,23 @@ extension StemBuilder {
     return (try Kronecker(first, second), first.rank ?? second.rank)
   }
 
+  /// GLoRA; its older files have every factor the other way round (ComfyUI:comfy/weight_adapter/glora.py).
+  func generalised(_ parts: inout StemParts) throws(SurgeryError) -> GeneralisedLowRank {
+    if let bias = parts.peek(.gloraBM) {
+      throw SurgeryError.unsupportedAdapter(
+        "GLoRA with a middle factor is not computed", file: file, key: bias.name.text)
+    }
+    let (a1, a2) = (try parts.matrix(.gloraA1), try parts.matrix(.gloraA2))
+    let (b1, b2) = (try parts.matrix(.gloraB1), try parts.matrix(.gloraB2))
+    let isOld = b2.columns == b1.rows && a1.rows == b1.rows && a2.columns == b1.rows
+    let isNew = b1.columns == b2.rows && a1.columns == b2.rows && a2.rows == b2.rows
+    return isOld && !isNew
+      ? try GeneralisedLowRank(
+        try LowRank(up: b2, down: b1), mixing: try LowRank(up: a2, down: a1))
+      : try GeneralisedLowRank(
+        try LowRank(up: b1, down: b2), mixing: try LowRank(up: a1, down: a2))
+  }
+
   /// Rotations of outputs: kohya's by the prefix `oft_unet`, else LyCORIS's; a constraint of 0 forbids any rotation in kohya
   /// and means none in LyCORIS.
   func rotation(_ parts: inout StemParts, alpha: Double?) throws(SurgeryError) -> Orthogonal {

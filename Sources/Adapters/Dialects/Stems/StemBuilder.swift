@@ -50,8 +50,8 @@ struct StemBuilder {
       (update, scaleRank) = (try rotation(&parts, alpha: alpha), nil)
       isUnscaled = true
     } else if parts.has(.gloraA1) {
-      throw SurgeryError.unsupportedAdapter(
-        "GLoRA is known but not computed by this program", file: file, key: module.stem)
+      let product = try generalised(&parts)
+      (update, scaleRank) = (product, product.pair.up.columns)
     } else {
       scaleRank = nil
     }

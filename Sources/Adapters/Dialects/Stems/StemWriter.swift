@@ -67,7 +67,7 @@ struct StemWriter {
         "\(stem).on_input", values: [diagonal.axis == .outputs ? 0 : 1], shape: [], dtype: .i64)
     default:
       throw SurgeryError.inexpressible(
-        "an update of kind \(update.algorithm)", in: dialect, module,
+        update.summary, in: dialect, module,
         hint: "--as lora factors it anew")
     }
   }

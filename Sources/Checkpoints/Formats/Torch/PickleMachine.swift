@@ -82,9 +82,10 @@ struct PickleMachine {
     guard let mark = marks.popLast() else {
       throw failure("pickle.stack", "the pickle closes a mark that it did not open")
     }
-    let values = stack[mark...]
-    stack.removeLast(stack.count - mark)
-    return values
+    // A slice would share the stack, and removing from it would copy all of it.
+    let values = Array(stack[mark...])
+    stack.removeLast(values.count)
+    return values[...]
   }
 
   // MARK: Opcodes

@@ -43,7 +43,7 @@ struct TorchFlattening {
   ) throws(SurgeryError) {
     self.heap = heap
     nodesLeft = max(10_000, pickleSize)
-    textLeft = 1 << 20 + 16 * pickleSize
+    textLeft = (4 << 20) + 16 * pickleSize
     switch value {
     case .tensor: try visit(value, name: soleName, depth: 0)
     case .dictionary(let index):

@@ -1,0 +1,108 @@
+import LinearAlgebra
+import Tensors
+
+/// The buffers of one worker, kept from block to block: fresh memory costs more than the work on it.
+struct BlockBuffers<Scalar: BLASScalar> {
+  var input: [UInt8] = []
+  var output: [UInt8] = []
+  var prediction: [UInt8] = []
+  var delta = Matrix<Scalar>(rows: 0, columns: 0)
+  fileprivate var before: [Scalar] = []
+  fileprivate var exact: [Scalar] = []
+  fileprivate var after: [Scalar] = []
+}
+
+/// Adds deltas to stored elements and rounds the sums to a storage dtype.
+struct BlockRounding<Scalar: BLASScalar>: Sendable {
+  let source: DType
+  let target: DType
+  let stochastic: StochasticRounding?
+
+  /// `output = input + delta`, by the kernel for the type where there is one.
+  ///
+  /// - Parameters:
+  ///   - delta: What is added; a sum that the kernel rounds once.
+  ///   - input: As many elements of the source dtype.
+  ///   - output: Receives as many elements of the target dtype.
+  ///   - start: Position in the tensor of the first element.
+  ///   - buffers: Scratch.
+  func add(
+    _ delta: [Scalar], to input: [UInt8], into output: inout [UInt8], at start: Int,
+    buffers: inout BlockBuffers<Scalar>
+  ) -> AdditionSums {
+    let count = delta.count
+    if source == target, stochastic == nil {
+      var bytes = output.mutableSpan
+      var raw = unsafe bytes.mutableBytes
+      if let sums = unsafe Scalar.add(
+        delta.span, to: input.span.bytes, of: source, into: &raw)
+      {
+        return sums
+      }
+    }
+    widen(input, source, count, into: &buffers.before)
+    buffers.exact = buffers.before
+    addElements(delta.span, to: &buffers.exact)
+    return round(into: &output, at: start, buffers: &buffers)
+  }
+
+  /// Widens `input`, lets `change` do what it does, and rounds the result into `output`.
+  func change(
+    _ input: [UInt8], rows: Int, columns: Int, into output: inout [UInt8], at start: Int,
+    buffers: inout BlockBuffers<Scalar>,
+    _ change: (inout Matrix<Scalar>) throws(SurgeryError) -> Void
+  ) throws(SurgeryError) -> AdditionSums {
+    widen(input, source, rows * columns, into: &buffers.before)
+    var block = Matrix(rows: rows, columns: columns, elements: buffers.before)
+    try change(&block)
+    buffers.exact = block.elements
+    return round(into: &output, at: start, buffers: &buffers)
+  }
+
+  /// Converts, with no regard to NaN and infinity.
+  func convert(
+    _ input: [UInt8], count: Int, into output: inout [UInt8], at start: Int,
+    buffers: inout BlockBuffers<Scalar>
+  ) -> NarrowingLoss {
+    widen(input, source, count, into: &buffers.before)
+    buffers.exact = buffers.before
+    return round(into: &output, at: start, buffers: &buffers).loss
+  }
+
+  private func round(
+    into output: inout [UInt8], at start: Int, buffers: inout BlockBuffers<Scalar>
+  ) -> AdditionSums {
+    let unrounded = buffers.exact
+    if let stochastic {
+      for index in buffers.exact.indices {
+        buffers.exact[index] = Scalar(
+          stochastic.rounded(Double(unrounded[index]), element: start + index))
+      }
+    }
+    var bytes = output.mutableSpan
+    var raw = unsafe bytes.mutableBytes
+    let loss = Scalar.narrow(buffers.exact.span, to: target, into: &raw)
+    widen(output, target, unrounded.count, into: &buffers.after)
+    var sums = ElementConversion.sums(
+      before: buffers.before.span, exact: unrounded.span, after: buffers.after.span)
+    sums.loss = loss
+    return sums
+  }
+
+  private func widen(
+    _ bytes: [UInt8], _ dtype: DType, _ count: Int, into values: inout [Scalar]
+  ) {
+    if values.count != count { values = [Scalar](repeating: 0, count: count) }
+    var span = values.mutableSpan
+    unsafe Scalar.widen(bytes.span.bytes, from: dtype, into: &span)
+  }
+}
+
+@specialized(where Scalar == Float)
+@specialized(where Scalar == Double)
+private func addElements<Scalar: BLASScalar>(
+  _ delta: Span<Scalar>, to elements: inout [Scalar]
+) {
+  var span = elements.mutableSpan
+  for index in delta.indices { span[index] += delta[index] }
+}

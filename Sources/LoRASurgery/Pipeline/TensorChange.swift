@@ -1,0 +1,120 @@
+import Adapters
+import LinearAlgebra
+import Tensors
+
+/// All updates of one tensor with their factors in memory, applied to blocks of rows of the stored matrix.
+struct TensorChange<Scalar: BLASScalar>: Sendable {
+  private let parts: [(loaded: any LoadedUpdate<Scalar>, planned: PlannedUpdate)]
+  private let direction: TensorStep.Direction
+
+  /// Reads the factors.
+  ///
+  /// - Throws: What reading throws; `adapter.non-finite`.
+  init(_ step: TensorStep) throws(SurgeryError) {
+    var parts: [(loaded: any LoadedUpdate<Scalar>, planned: PlannedUpdate)] = []
+    for planned in step.updates {
+      parts.append((try planned.update.loaded(scale: planned.scale, as: Scalar.self), planned))
+    }
+    direction = step.direction
+    self.parts = direction == .merge ? parts : parts.reversed()
+  }
+
+  /// Adds what the updates add to the rows, or subtracts it when unmerging; for additive updates.
+  ///
+  /// - Parameters:
+  ///   - delta: `rows.count` rows of the stored matrix.
+  ///   - rows: Which stored rows.
+  func addDelta(to delta: inout Matrix<Scalar>, rows: Range<Int>) {
+    for (loaded, planned) in parts {
+      let weight = direction == .merge ? planned.weight : -planned.weight
+      guard planned.isTransposed else {
+        visit(planned, &delta, rows, 0..<delta.columns) { part, rows, columns throws(Never) in
+          loaded.apply(to: &part, rows: rows, columns: columns, weight: weight)
+        }
+        continue
+      }
+      var straight = Matrix<Scalar>(rows: delta.columns, columns: rows.count)
+      visit(planned, &straight, 0..<delta.columns, rows) { part, rows, columns throws(Never) in
+        loaded.apply(to: &part, rows: rows, columns: columns, weight: weight)
+      }
+      delta.add(straight.transposed())
+    }
+  }
+
+  /// Applies every update to a block, or takes them out.
+  ///
+  /// - Parameters:
+  ///   - block: Whole rows of the stored matrix, or all of it where an update needs that.
+  ///   - rows: Which stored rows.
+  /// - Throws: `adapter.not-invertible`.
+  func apply(to block: inout Matrix<Scalar>, rows: Range<Int>) throws(SurgeryError) {
+    let columns = 0..<block.columns
+    for (loaded, planned) in parts {
+      if planned.isTransposed { block = block.transposed() }
+      try visit(
+        planned, &block, planned.isTransposed ? columns : rows,
+        planned.isTransposed ? rows : columns
+      ) { (part, rows, columns) throws(SurgeryError) in
+        switch direction {
+        case .merge: loaded.apply(to: &part, rows: rows, columns: columns, weight: planned.weight)
+        case .unmerge:
+          try loaded.unapply(to: &part, rows: rows, columns: columns, weight: planned.weight)
+        }
+      }
+      if planned.isTransposed { block = block.transposed() }
+    }
+  }
+
+  /// Lends the part of a block that an update changes, with its place in the update's own matrix.
+  private func visit<Failure: Error>(
+    _ planned: PlannedUpdate, _ block: inout Matrix<Scalar>, _ outputs: Range<Int>,
+    _ inputs: Range<Int>, _ body: (inout Matrix<Scalar>, Range<Int>, Range<Int>) throws(Failure) -> Void
+  ) throws(Failure) {
+    let common = outputs.clamped(to: planned.rows)
+    guard !common.isEmpty else { return }
+    let first = planned.rows.lowerBound
+    let own = common.lowerBound - first..<common.upperBound - first
+    if common == outputs { return try body(&block, own, inputs) }
+    let inside =
+      common.lowerBound - outputs.lowerBound..<common.upperBound - outputs.lowerBound
+    var part = block.rows(inside)
+    try body(&part, own, inputs)
+    block.replaceRows(from: inside.lowerBound, with: part)
+  }
+}
+
+extension Matrix {
+  /// A copy of some rows.
+  fileprivate func rows(_ range: Range<Int>) -> Matrix {
+    Matrix(
+      rows: range.count, columns: columns,
+      elements: Array(elements[range.lowerBound * columns..<range.upperBound * columns]))
+  }
+
+  /// Puts the rows of another matrix of the same width in place of some of this one's.
+  fileprivate mutating func replaceRows(from first: Int, with other: Matrix) {
+    let start = first * columns
+    withElements { copyElements(other.elements.span, to: &$0, at: start) }
+  }
+
+  /// Adds a matrix of the same shape.
+  fileprivate mutating func add(_ other: Matrix) {
+    withElements { addElements(other.elements.span, to: &$0) }
+  }
+}
+
+@specialized(where Scalar == Float)
+@specialized(where Scalar == Double)
+private func copyElements<Scalar: BLASScalar>(
+  _ source: Span<Scalar>, to target: inout MutableSpan<Scalar>, at start: Int
+) {
+  for index in source.indices { target[start &+ index] = source[index] }
+}
+
+@specialized(where Scalar == Float)
+@specialized(where Scalar == Double)
+private func addElements<Scalar: BLASScalar>(
+  _ source: Span<Scalar>, to target: inout MutableSpan<Scalar>
+) {
+  for index in source.indices { target[index] += source[index] }
+}
