@@ -20,7 +20,9 @@ struct AdapterOutput {
     dryRun: Bool, allowOverflow: Bool
   ) throws(SurgeryError) {
     self.path = path
-    form = try AdapterForm(path: path, dialect: dialect ?? Dialect(containerOf: path) ?? input.provenance.dialect)
+    form = try AdapterForm(
+      path: path,
+      dialect: dialect ?? Dialect(containerOf: path) ?? input.provenance.dialect)
     self.dtype = dtype
     self.force = force
     self.dryRun = dryRun
