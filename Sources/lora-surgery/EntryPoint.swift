@@ -19,7 +19,7 @@ struct LoRASurgeryCommand: ParsableCommand {
     version: Version.current,
     subcommands: [
       InspectCommand.self, ExtractCommand.self, MergeCommand.self, UnmergeCommand.self,
-      CompareCommand.self, ConvertCommand.self, CheckCommand.self,
+      CompareCommand.self, VerifyCommand.self, ConvertCommand.self, CheckCommand.self,
     ])
 
   static func main() {

@@ -14,31 +14,15 @@ struct MergeOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "Multiply the deltas of tensors whose names match (repeatable; the first that matches counts).",
-      valueName: "regex=factor"))
-  var scaleFor: [String] = []
-
-  @Option(
-    help: ArgumentHelp(
       "merge: write what takes the merge back bit for bit; unmerge: the file to take it back by.",
       valueName: "file"))
   var undo: String?
 
+  @OptionGroup var scales: ScaleOptions
   @OptionGroup var adapters: AdapterReadingOptions
   @OptionGroup var output: OutputOptions
   @OptionGroup var selection: SelectionOptions
   @OptionGroup var common: CommonOptions
-
-  func validate() throws { _ = try scaleRules() }
-
-  private func scaleRules() throws -> [ScaleRule] {
-    try scaleFor.map { text in
-      guard let equals = text.lastIndex(of: "="),
-        let factor = Double(text[text.index(after: equals)...]), factor.isFinite
-      else { throw ValidationError("--scale-for takes REGEX=NUMBER, not '\(text)'") }
-      return ScaleRule(pattern: String(text[..<equals]), factor: factor)
-    }
-  }
 
   func run(
     _ direction: MergeRequest.Direction, rounding: RoundingMode = .nearest, model: String, adapters weighted: [WeightedAdapter]
@@ -50,7 +34,7 @@ struct MergeOptions: ParsableArguments {
     request.selection = selection.selection
     request.precision = precision
     request.rounding = rounding
-    request.scaleFor = try scaleRules()
+    request.scaleFor = try scales.rules()
     request.undo = undo
     request.maximumShardSize = maxShardSize?.bytes
     request.allowOverflow = output.allowOverflow
