@@ -19,8 +19,8 @@ struct LoRASurgeryCommand: ParsableCommand {
     version: Version.current,
     subcommands: [
       InspectCommand.self, ExtractCommand.self, MergeCommand.self, UnmergeCommand.self,
-      ResizeCommand.self, CombineCommand.self, CompareCommand.self, ConvertCommand.self,
-      CheckCommand.self,
+      ResizeCommand.self, CombineCommand.self, CompareCommand.self, VerifyCommand.self,
+      ConvertCommand.self, CheckCommand.self,
     ])
 
   static func main() {
