@@ -105,6 +105,16 @@ struct CombineTests {
     #expect(kept.contains(0) && kept.contains { $0 != 0 })
   }
 
+  @Test(arguments: [CombineRequest.Method.svd, .concat, .tiesSVD])
+  func aBudgetIsSpentOverAllModules(_ method: CombineRequest.Method) throws {
+    let folder = try TemporaryFolder()
+    let report = try Self.request(["a", "b"], [1, 1], method, to: folder("out")) {
+      $0.density = 0.5
+      $0.ranks.budget = .share(0.25)
+    }.run()
+    #expect((1...(2 * 312 / 4)).contains(report.totals.parameters ?? 0))
+  }
+
   @Test func combinationsThatMakeNoSenseAreRefusedAndLeaveNothing() throws {
     let folder = try TemporaryFolder()
     let cases: [(String, [String], CombineRequest.Method, (inout CombineRequest) -> Void)] = [
@@ -115,7 +125,7 @@ struct CombineTests {
       ("combine.weight", ["a", "b"], .concat, { $0.adapters[1].weight = .infinity }),
       ("combine.adapters", [], .concat, { _ in }),
       ("combine.rank", ["a", "b"], .linear, { $0.ranks.rank = 2 }),
-      ("combine.budget", ["a", "b"], .svd, { $0.ranks.budget = .share(0.5) }),
+      ("rank.budget", ["a", "b"], .svd, { $0.ranks.budget = .bytes(4) }),
       ("rank.range", ["a", "b"], .svd, { $0.ranks.rank = 0 }),
     ]
     for (id, names, method, set) in cases {

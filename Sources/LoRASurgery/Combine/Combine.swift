@@ -30,11 +30,25 @@ extension CombineRequest {
         kind: method.arithmetic, density: density ?? 1, majoritySign: majoritySign, seed: seed),
       spool: try output.spool(reading: inputs))
     execution.progress.begin("combining", total: sources.reduce(0) { $0 + $1.byteCount })
-    let outcomes = try Workers(count: execution.jobs).map(
+    let workers = Workers(count: execution.jobs)
+    var rules = plan.steps.map(\.rule)
+    if let budget = choice.budget {
+      let items = try workers.map(
+        plan.steps.count, cost: { plan.steps[$0].cost }, interruption: execution.interruption
+      ) { (index) throws(SurgeryError) in try combination.item(plan.steps[index]) }
+      let ranks = try RankAllocation(
+        items, budget: budget, parameters: sources.reduce(0) { $0 + $1.parameterCount }
+      ).ranks
+      rules = ranks.map { RankRule(.fixed($0), within: $0...$0) }
+    }
+    let chosen = rules
+    let outcomes = try workers.map(
       plan.steps.count, cost: { plan.steps[$0].cost }, interruption: execution.interruption
     ) { (index) throws(SurgeryError) in
       defer { execution.progress.advance(by: plan.steps[index].byteCount) }
-      do throws(SurgeryError) { return try combination.combine(plan.steps[index]) } catch {
+      do throws(SurgeryError) {
+        return try combination.combine(plan.steps[index], chosen[index])
+      } catch {
         throw error.inTensor(plan.steps[index].first.tensorName)
       }
     }
@@ -73,11 +87,6 @@ extension CombineRequest {
         .usage, "combine.rank", "\(method.rawValue) keeps the rank of the factors",
         hint: "use svd or \(method.rawValue)-svd, or resize the result")
     }
-    if choice.budget != nil {
-      throw SurgeryError(
-        .usage, "combine.budget", "combining takes no budget",
-        hint: "combine by concat and spend the budget with resize, which loses nothing")
-    }
     return choice
   }
 }
@@ -90,7 +99,7 @@ private struct Combination: Sendable {
 
   /// The combined module; none where its rank is 0.
   func combine(
-    _ step: CombineStep
+    _ step: CombineStep, _ rule: RankRule
   ) throws(SurgeryError) -> (module: ModuleUpdate?, report: TensorReport) {
     var report = TensorReport(
       step.first.tensorName, step.isDifference ? .full : .lowRank, shape: step.first.shape,
@@ -102,7 +111,7 @@ private struct Combination: Sendable {
       module.alpha = nil
       return (module, report)
     }
-    guard let pair = try pair(step, &report) else {
+    guard let pair = try pair(step, rule, &report) else {
       report.action = .skipped
       report.reason = "rank 0"
       return (nil, report)
@@ -114,9 +123,23 @@ private struct Combination: Sendable {
     return (module, report)
   }
 
-  private func pair(
-    _ step: CombineStep, _ report: inout TensorReport
-  ) throws(SurgeryError) -> FactorSpool.Pair? {
+  /// The spectrum of what is factored anew, for a budget.
+  func item(_ step: CombineStep) throws(SurgeryError) -> RankAllocation.Item {
+    // What is kept as a difference takes nothing of the budget.
+    var spectrum = Spectrum(values: [], rows: 0, columns: 0)
+    if !step.isDifference, method == .svd {
+      let parts = zip(try factors(step), step.parts).map { $0.scaled(by: $1.factor) }
+      if let sum = Factors.sum(of: parts) { spectrum = try ProductSVD(sum).spectrum }
+    } else if !step.isDifference {
+      var delta = try delta(step)
+      spectrum = try DeltaFactoring.spectrum(of: &delta)
+    }
+    return RankAllocation.Item(
+      spectrum: spectrum, rule: step.rule, dtype: spool.dtype ?? step.dtype,
+      defaultRank: step.defaultRank)
+  }
+
+  private func factors(_ step: CombineStep) throws(SurgeryError) -> [Factors<Double>] {
     var factors: [Factors<Double>] = []
     for part in step.parts {
       guard let own = try part.module.update.productFactors(as: Double.self) else {
@@ -124,25 +147,42 @@ private struct Combination: Sendable {
       }
       factors.append(own)
     }
+    return factors
+  }
+
+  /// The changes themselves put together; the scales take part in the election, the weights do not.
+  private func delta(_ step: CombineStep) throws(SurgeryError) -> Matrix<Double> {
+    arithmetic.combined(
+      zip(try factors(step), step.parts).map { $0.scaled(by: $1.scale).delta() },
+      weights: step.parts.map(\.weight), name: step.first.tensorName.text)
+  }
+
+  private func pair(
+    _ step: CombineStep, _ rule: RankRule, _ report: inout TensorReport
+  ) throws(SurgeryError) -> FactorSpool.Pair? {
+    let factors = try factors(step)
     let weights = step.parts.map(\.factor)
-    let scaled = zip(factors, weights).map { $0.scaled(by: $1) }
     switch method {
     case .concat, .svd:
-      guard let sum = Factors.sum(of: scaled) else { return nil }
+      guard let sum = Factors.sum(of: zip(factors, weights).map { $0.scaled(by: $1) }) else {
+        return nil
+      }
       var result = sum
       if method == .svd {
         let decomposition = try ProductSVD(sum)
-        let rank = step.rule.rank(for: decomposition.spectrum, orElse: step.defaultRank)
+        let rank = rule.rank(for: decomposition.spectrum, orElse: step.defaultRank)
         result = decomposition.factors(rank: min(rank, sum.up.rows, sum.down.columns))
       }
       return result.rank == 0 ? nil : try stored(result, sum, step, &report)
     case .linear:
-      guard let sum = Factors.sum(of: scaled) else { return nil }
+      guard let sum = Factors.sum(of: zip(factors, weights).map { $0.scaled(by: $1) }) else {
+        return nil
+      }
       return try stored(onFactors(factors, weights, step), sum, step, &report)
     case .ties, .dareLinear, .dareTies, .magnitudePrune:
       return try spool.store(onFactors(factors, weights, step), like: step.dtype)
     case .tiesSVD, .dareLinearSVD, .dareTiesSVD, .magnitudePruneSVD:
-      return try factored(zip(factors, step.parts).map { $0.scaled(by: $1.scale) }, step, &report)
+      return try factored(step, rule, &report)
     }
   }
 
@@ -171,15 +211,13 @@ private struct Combination: Sendable {
         name: "\(name)/down"))
   }
 
-  /// The changes themselves put together and factored; the scales take part in the election, the weights do not.
+  /// The changes themselves put together and factored.
   private func factored(
-    _ changes: [Factors<Double>], _ step: CombineStep, _ report: inout TensorReport
+    _ step: CombineStep, _ rule: RankRule, _ report: inout TensorReport
   ) throws(SurgeryError) -> FactorSpool.Pair? {
-    var delta = arithmetic.combined(
-      changes.map { $0.delta() }, weights: step.parts.map(\.weight),
-      name: step.first.tensorName.text)
+    var delta = try delta(step)
     let found = try DeltaFactoring(spool: spool, defaultRank: step.defaultRank)
-      .factor(&delta, rule: step.rule, like: step.dtype)
+      .factor(&delta, rule: rule, like: step.dtype)
     guard let found else { return nil }
     report.setEnergies(squaredNorm: found.squaredNorm, squaredResidual: found.squaredResidual)
     return found.pair

@@ -15,6 +15,7 @@ struct TaskArithmetic: Sendable {
   ///   - matrices: One for each adapter; the memory of all is needed at once.
   ///   - weights: What each is multiplied with after pruning.
   ///   - name: Names the random numbers, so that they do not depend on the order of work.
+  /// - Returns: The combination.
   func combined(_ matrices: [Matrix<Double>], weights: [Double], name: String) -> Matrix<Double> {
     let pruned = matrices.enumerated().map { index, matrix in
       prune(matrix.elements, stream: "\(name)#\(index)")

@@ -230,13 +230,14 @@ struct AdapterConversion {
     let interruption = execution.interruption
     var rules = pending.map(\.rule)
     if let budget = choice.budget {
+      let stored = spool.dtype
       let items = try workers.map(
         pending.count, cost: { _ in 1 }, interruption: interruption
       ) { (index) throws(SurgeryError) in
         var delta = try pending[index].delta(interruption)
         return RankAllocation.Item(
           spectrum: try DeltaFactoring.spectrum(of: &delta), rule: pending[index].rule,
-          dtype: pending[index].dtype, defaultRank: 1)
+          dtype: stored ?? pending[index].dtype, defaultRank: 1)
       }
       rules = try RankAllocation(items, budget: budget, parameters: parameters).ranks.map {
         RankRule(.fixed($0), within: $0...$0)

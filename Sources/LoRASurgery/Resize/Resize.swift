@@ -31,7 +31,7 @@ extension ResizeRequest {
     if let budget = choice.budget {
       let items = try workers.map(
         plan.steps.count, cost: { plan.steps[$0].cost }, interruption: execution.interruption
-      ) { (index) throws(SurgeryError) in try plan.steps[index].item() }
+      ) { (index) throws(SurgeryError) in try plan.steps[index].item(storedAs: dtype) }
       fixed = try RankAllocation(
         items, budget: budget, parameters: source.parameterCount
       ).ranks
@@ -132,10 +132,11 @@ struct ResizeStep: Sendable {
   }
 
   /// The spectrum, for a budget.
-  func item() throws(SurgeryError) -> RankAllocation.Item {
+  func item(storedAs asked: DType?) throws(SurgeryError) -> RankAllocation.Item {
     let spectrum = try ProductSVD(try factors()).spectrum
     return RankAllocation.Item(
-      spectrum: spectrum, rule: rule, dtype: dtype, defaultRank: module.update.productRank ?? 1)
+      spectrum: spectrum, rule: rule, dtype: asked ?? dtype,
+      defaultRank: module.update.productRank ?? 1)
   }
 
   /// The module with the factors of its new rank; a rank of 0 leaves them as they are, to be dropped.
