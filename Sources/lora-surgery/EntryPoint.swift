@@ -20,6 +20,7 @@ struct LoRASurgeryCommand: ParsableCommand {
     subcommands: [
       InspectCommand.self, ExtractCommand.self, MergeCommand.self, UnmergeCommand.self,
       ResizeCommand.self, CompareCommand.self, ConvertCommand.self, CheckCommand.self,
+      SpectrumCommand.self,
     ])
 
   static func main() {

@@ -1,0 +1,4 @@
+extension SpectrumPage {
+  static let script = ""
+  static let body = ""
+}

@@ -1,0 +1,3 @@
+extension SpectrumPage {
+  static let style = ""
+}
