@@ -22,12 +22,14 @@ struct SpectrumPage {
     <meta name="color-scheme" content="light dark">
     <title>Spectrum of a fine-tune</title>
     <style>
-    \(Self.style)</style>
+    \(Self.style)
+    </style>
     </head>
     <body>
     \(Self.body)<script type="application/json" id="data">\(Self.escaped(data.text()))</script>
     <script>
-    \(Self.script)</script>
+    \(Self.script)
+    </script>
     </body>
     </html>
 
@@ -53,22 +55,14 @@ struct SpectrumPage {
     let totals = report.totals
     return .object([
       .init("version", .string(report.version)),
+      .init("base", Self.name(report.base)),
+      .init("tuned", Self.name(report.tuned)),
       .init("tensors", .integer(totals.tensors)),
       .init("changed", .integer(totals.changed)),
       .init("deltaNorm", Self.number(totals.deltaNorm)),
       .init("fullBytes", .integer(totals.fullBytes)),
       .init(
         "matrices", .array(report.modules.filter { $0.action == .decomposed }.map(Self.matrix))),
-      .init(
-        "others",
-        .array(
-          report.modules.filter { $0.action == .full }.map { tensor in
-            .object([
-              .init("name", Self.name(tensor.tensor.text)),
-              .init("norm", Self.number(tensor.deltaNorm)),
-              .init("bytes", .integer(tensor.bytes ?? 0)),
-            ])
-          })),
       .init(
         "policies",
         .array(

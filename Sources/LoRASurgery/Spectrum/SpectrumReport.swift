@@ -59,6 +59,10 @@ public struct SpectrumReport: Sendable, Codable {
   public var command = "spectrum"
   /// The program's version.
   public var version = Version.current
+  /// The model before tuning, as named in the request.
+  public var base: String
+  /// The model after tuning.
+  public var tuned: String
   /// Where the page went.
   public var html: String?
   /// One entry for each tensor of either model.
@@ -68,9 +72,11 @@ public struct SpectrumReport: Sendable, Codable {
   /// What the user should know.
   public var warnings: [String] = []
 
-  init(modules: [TensorSpectrum], values: Int) {
+  init(_ request: SpectrumRequest, modules: [TensorSpectrum]) {
+    base = request.base
+    tuned = request.tuned
     self.modules = modules
-    totals = Totals(modules, values: values)
+    totals = Totals(modules, values: request.values)
   }
 }
 

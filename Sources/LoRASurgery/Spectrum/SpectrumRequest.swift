@@ -67,11 +67,11 @@ public struct SpectrumRequest: Sendable, Codable {
         hint: "check that --tuned is the fine-tuned model and that the tensors are selected")
     }
     var report = SpectrumReport(
+      self,
       modules: found
         + plan.unpaired.map {
           TensorSpectrum($0.tensor, .skipped, shape: $0.shape, reason: $0.reason)
-        },
-      values: values)
+        })
     report.warnings = base.warnings + tuned.warnings
     report.totals.bytesRead = base.byteCount + tuned.byteCount
     if let html {

@@ -9,7 +9,7 @@ struct SpectrumText {
 
   /// The rules that have a column of their own.
   private static let columns = [
-    ("--energy 0.5", "50 %"), ("--energy 0.9", "90 %"), ("--energy 0.99", "99 %"),
+    ("--energy 0.9", "90 %"), ("--energy 0.99", "99 %"),
     ("--noise-floor", "noise"),
   ]
 
@@ -36,8 +36,7 @@ struct SpectrumText {
       table.add(
         [
           group.title, "\(group.members.count)", Quantities.significant(group.norm),
-          RangeText.text(group.members.compactMap(\.stableRank)) { Quantities.decimals($0, 1) },
-          RangeText.text(group.members.compactMap(\.effectiveRank)) { Quantities.decimals($0, 0) },
+          group.median { $0.stableRank }, group.median { $0.effectiveRank },
         ] + Self.columns.map { group.ranks(for: $0.0) }
           + [Quantities.bytes(group.members.reduce(0) { $0 + ($1.bytesPerRank ?? 0) })])
     }
@@ -126,6 +125,12 @@ private struct SpectrumGroup {
     members.reduce(0) { $0 + ($1.deltaNorm ?? 0) * ($1.deltaNorm ?? 0) }.squareRoot()
   }
 
+  /// The middle of the members' numbers; for an even count the upper one.
+  func median(_ number: (TensorSpectrum) -> Double?) -> String {
+    let sorted = members.compactMap(number).sorted()
+    return sorted.isEmpty ? "-" : Quantities.significant(sorted[sorted.count / 2], 3)
+  }
+
   /// The ranks that a rule chooses, with a plus where the values that were found do not decide for all members.
   func ranks(for option: String) -> String {
     let outcomes = members.flatMap { $0.policies ?? [] }.filter { $0.option == option }
@@ -137,10 +142,8 @@ private struct SpectrumGroup {
 
 /// Numbers between bounds.
 private enum RangeText {
-  static func text(_ numbers: [Int]) -> String { text(numbers) { "\($0)" } }
-
-  static func text<Number: Comparable>(_ numbers: [Number], _ word: (Number) -> String) -> String {
+  static func text(_ numbers: [Int]) -> String {
     guard let low = numbers.min(), let high = numbers.max() else { return "-" }
-    return word(low) == word(high) ? word(low) : "\(word(low))-\(word(high))"
+    return low == high ? "\(low)" : "\(low)-\(high)"
   }
 }
