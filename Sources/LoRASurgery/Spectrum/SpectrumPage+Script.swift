@@ -49,6 +49,9 @@ extension SpectrumPage {
       return groups;
     };
 
+    // Names may break after their dots.
+    const breakable = name => name.split(".").flatMap((part, index) => index === 0 ? [part] : [".", el("wbr"), part]);
+
     const percent = x => x === null ? "–" : (x > 0.9995 && x < 1 ? ">99.9" : (100 * x).toFixed(1)) + " %";
     const number = x => x === null ? "–" : x === 0 ? "0"
       : Math.abs(x) < 1e-3 || Math.abs(x) >= 1e6 ? x.toExponential(2) : x.toPrecision(4);
@@ -182,7 +185,8 @@ extension SpectrumPage {
         node.style.setProperty("--v", share);
         node.classList.toggle("middle", share > 0.45);
         node.classList.toggle("deep", share > 0.6);
-        node.textContent = Math.floor(100 * share + 1e-9);
+        // A hundred is said of what is captured whole.
+        node.textContent = Math.min(share < 0.9995 ? 99 : 100, Math.round(100 * share));
       };
       node.addEventListener("pointermove", event => showTip(event, title,
         `rank ${rank}: ${percent(weigh(list, rank))}`,
@@ -207,7 +211,7 @@ extension SpectrumPage {
         const rows = el("tbody");
         for (const [projection, list] of groupBy(inside, m => m.projection)) {
           const byLayer = groupBy(list, m => m.layer);
-          rows.append(el("tr", {}, el("th", { title: projection, scope: "row" }, projection),
+          rows.append(el("tr", {}, el("th", { title: projection, scope: "row" }, ...breakable(projection)),
             ...layers.map(l => byLayer.has(l)
               ? cell(byLayer.get(l), byLayer.get(l).length > 1 ? l + "." + projection : byLayer.get(l)[0].name)
               : el("td"))));
@@ -219,7 +223,7 @@ extension SpectrumPage {
       const outside = matrices.filter(m => m.layer === null);
       if (outside.length > 0) {
         $("outside").append(el("table", { class: "heat" }, el("tbody", {}, ...outside.map(m =>
-          el("tr", {}, el("th", { title: m.name, scope: "row" }, m.projection), cell([m], m.name))))));
+          el("tr", {}, el("th", { title: m.name, scope: "row" }, ...breakable(m.projection)), cell([m], m.name))))));
       }
     };
 
@@ -274,7 +278,7 @@ extension SpectrumPage {
         return th;
       }));
       const rows = shown.map(m => el("tr", {}, ...columns.map((column, index) =>
-        el("td", index === 0 ? { title: m.name } : {}, String(column.text(m))))));
+        index === 0 ? el("td", { title: m.name }, ...breakable(m.name)) : el("td", {}, String(column.text(m))))));
       $("matrices").replaceChildren(el("table", { class: "list" }, el("thead", {}, head), el("tbody", {}, ...rows)));
     };
 
