@@ -11,7 +11,7 @@ extension SpectrumPage {
     <section><h2>Energy captured by rank</h2><p>One curve for each changed matrix; the steeper, the fewer ranks it needs.</p>
     <div id="chart"></div><div id="legend"></div></section>
     <section id="heat"><h2>Energy captured, projection by layer</h2><p>At the rank chosen above.</p>
-    <div class="scroll" id="layers"></div><div class="scroll" id="outside"></div>
+    <div id="layers"></div><div class="scroll" id="outside"></div>
     <div class="scale"><span>0 %</span><i></i><span>100 %</span></div></section>
     <section><h2>What the rules of extract choose</h2><div class="scroll" id="rules"></div></section>
     <section><div class="head"><h2>Changed matrices</h2>
@@ -198,18 +198,17 @@ extension SpectrumPage {
     const natural = new Intl.Collator("en", { numeric: true });
     const drawHeat = () => {
       const inside = matrices.filter(m => m.layer !== null);
-      const layers = [...new Set(inside.map(m => m.layer))].sort(natural.compare);
-      // What all layers begin with says nothing.
-      let common = layers.length > 1 ? layers[0].lastIndexOf(".") + 1 : 0;
-      while (common > 0 && !layers.every(l => l.startsWith(layers[0].slice(0, common)))) {
-        common = layers[0].lastIndexOf(".", common - 2) + 1;
-      }
-      if (inside.length > 0) {
+      // One map for each sequence of layers: an encoder and a decoder count for themselves.
+      const stem = layer => layer.slice(0, layer.lastIndexOf(".") + 1);
+      let widest = 0;
+      for (const [start, members] of groupBy(inside, m => stem(m.layer))) {
+        const layers = [...new Set(members.map(m => m.layer))].sort(natural.compare);
+        widest = Math.max(widest, layers.length);
         const table = el("table", { class: "heat" });
-        table.append(el("thead", {}, el("tr", {}, el("th", {}, layers.length > 1 ? layers[0].slice(0, common) : ""),
-          ...layers.map(l => el("th", { title: l, scope: "col" }, l.slice(common))))));
+        table.append(el("thead", {}, el("tr", {}, el("th", { title: start }, ...breakable(start)),
+          ...layers.map(l => el("th", { title: l, scope: "col" }, l.slice(start.length))))));
         const rows = el("tbody");
-        for (const [projection, list] of groupBy(inside, m => m.projection)) {
+        for (const [projection, list] of groupBy(members, m => m.projection)) {
           const byLayer = groupBy(list, m => m.layer);
           rows.append(el("tr", {}, el("th", { title: projection, scope: "row" }, ...breakable(projection)),
             ...layers.map(l => byLayer.has(l)
@@ -217,9 +216,9 @@ extension SpectrumPage {
               : el("td"))));
         }
         table.append(rows);
-        $("layers").append(table);
-        $("heat").classList.toggle("roomy", layers.length <= 14);
+        $("layers").append(el("div", { class: "scroll" }, table));
       }
+      $("heat").classList.toggle("roomy", widest <= 14);
       const outside = matrices.filter(m => m.layer === null);
       if (outside.length > 0) {
         $("outside").append(el("table", { class: "heat" }, el("tbody", {}, ...outside.map(m =>

@@ -79,7 +79,7 @@ extension SpectrumPage {
     }
     .heat td.cell.deep { color: var(--on-high); }
     @media (prefers-color-scheme: dark) { .heat td.cell.middle { color: var(--on-high); } }
-    .heat thead th:first-child { text-align: left; }
+    .heat thead th:first-child { position: sticky; left: 0; text-align: left; background: var(--card); }
     .heat td.cell:hover { outline: 2px solid var(--ink); }
     .roomy .heat td { min-width: 64px; height: 36px; font-size: 13px; }
     .scale { display: flex; align-items: center; gap: 8px; margin-top: 12px; color: var(--soft); font-size: 12px; }
