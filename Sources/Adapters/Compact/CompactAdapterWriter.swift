@@ -166,6 +166,7 @@ enum CompactAdapterWriter: DialectWriter {
     if let origin { members.append(.init("dialect", .string(origin.rawValue))) }
     if let config = provenance.config { members.append(.init("config", .string(config.text()))) }
     if let name = provenance.baseName { members.append(.init("base", .string(name))) }
+    if let base = provenance.base { members.append(.init("fingerprint", base.json)) }
     if !provenance.warnings.isEmpty {
       members.append(.init("warnings", .array(provenance.warnings.map { .string($0) })))
     }

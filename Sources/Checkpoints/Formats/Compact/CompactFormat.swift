@@ -177,3 +177,8 @@ extension UInt32 {
     return String(repeating: "0", count: 8 - digits.count) + digits
   }
 }
+
+extension [UInt8] {
+  /// The CRC-32 of the bytes, as zlib computes it.
+  public var crc32: UInt32 { CRC32.of(self) }
+}
