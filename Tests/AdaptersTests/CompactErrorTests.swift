@@ -6,12 +6,14 @@ import Testing
 
 /// Stated errors, recomputed in double precision from dense deltas.
 struct CompactErrorTests {
-  @Test("Every module is within its stated error", arguments: [0.3, 0.15, 0.05, 0.01, 0.001, 0.0002])
+  @Test(
+    "Every module is within its stated error", arguments: [0.3, 0.15, 0.05, 0.01, 0.001, 0.0002])
   func modules(_ error: Double) throws {
     var generator = SeededGenerator(seed: 11)
     let workshop = try CompactWorkshop()
     var modules: [(String, any Update, Double)] = []
-    for (index, shape) in [(40, 30, 4), (7, 200, 3), (3, 5, 8), (96, 64, 64), (1, 9, 1)].enumerated()
+    for (index, shape) in [(40, 30, 4), (7, 200, 3), (3, 5, 8), (96, 64, 64), (1, 9, 1)]
+      .enumerated()
     {
       let (rows, columns, rank) = shape
       let decay = Double.random(in: 0.3...1, using: &generator)
@@ -115,8 +117,10 @@ struct CompactErrorTests {
     let adapter = workshop.adapter([("m", try LowRank(up: Factor(up), down: Factor(down)), 1)])
     var last = UInt64.max
     for error in [0.002, 0.01, 0.05, 0.2] {
-      let first = try InputFile(try workshop.write(adapter, as: "1.lra") { $0.maximumError = error })
-      let second = try InputFile(try workshop.write(adapter, as: "2.lra") { $0.maximumError = error })
+      let first = try InputFile(
+        try workshop.write(adapter, as: "1.lra") { $0.maximumError = error })
+      let second = try InputFile(
+        try workshop.write(adapter, as: "2.lra") { $0.maximumError = error })
       #expect(
         try first.bytes(at: 0, count: Int(first.size))
           == second.bytes(at: 0, count: Int(second.size)))

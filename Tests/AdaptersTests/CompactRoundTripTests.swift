@@ -104,7 +104,8 @@ struct CompactRoundTripTests {
     }
   }
 
-  @Test("Back in PEFT, the adapter is the one that was read", arguments: ["lora-linear", "lora-conv"])
+  @Test(
+    "Back in PEFT, the adapter is the one that was read", arguments: ["lora-linear", "lora-conv"])
   func backInPEFT(_ name: String) throws {
     let workshop = try CompactWorkshop()
     let adapter = try Adapter(opening: Fixtures.path("peft/\(name)/adapter"))

@@ -21,7 +21,8 @@ struct CompactWorkshop {
     -> StoredTensor
   {
     let info = try TensorInfo(
-      name: TensorName(name), dtype: dtype, shape: #require(Shape(shape))).unwrapped()
+      name: TensorName(name), dtype: dtype, shape: #require(Shape(shape))
+    ).unwrapped()
     var bytes = [UInt8](repeating: 0, count: info.byteCount)
     bytes.withMutableBytesOfAll { target in
       _ = ElementConversion.narrow(values.span, to: dtype, into: &target)
@@ -34,7 +35,8 @@ struct CompactWorkshop {
     _ name: String, _ shape: [Int], _ dtype: DType, _ generator: inout SeededGenerator
   ) throws -> StoredTensor {
     let info = try TensorInfo(
-      name: TensorName(name), dtype: dtype, shape: #require(Shape(shape))).unwrapped()
+      name: TensorName(name), dtype: dtype, shape: #require(Shape(shape))
+    ).unwrapped()
     let bytes = (0..<info.byteCount).map { _ in UInt8.random(in: 0...255, using: &generator) }
     return try unsafe spool.append(bytes.span.bytes, as: info)
   }

@@ -28,10 +28,11 @@ enum CompactAdapterWriter: DialectWriter {
     var sections = [
       JSONValue.Member(
         "adapter",
-        .object([
-          .init("modules", .array(modules)), .init("replacements", .array(replacements)),
-        ]
-          + (adapter.fanInFanOut.map { [.init("fan_in_fan_out", .bool($0))] } ?? []))),
+        .object(
+          [
+            .init("modules", .array(modules)), .init("replacements", .array(replacements)),
+          ]
+            + (adapter.fanInFanOut.map { [.init("fan_in_fan_out", .bool($0))] } ?? []))),
       .init("provenance", provenance(of: adapter)),
       .init("tool", .string("lora-surgery")),
     ]

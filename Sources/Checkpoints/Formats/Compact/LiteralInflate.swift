@@ -167,8 +167,9 @@ struct LiteralInflate {
       while true {
         // Twelve literals at most come of four lookups, and the store of the last reaches one byte further.
         if position &+ 8 <= input.count, written &+ 16 <= output.count {
-          unsafe bits |= UInt64(
-            littleEndian: input.loadUnaligned(fromByteOffset: position, as: UInt64.self))
+          unsafe bits |=
+            UInt64(
+              littleEndian: input.loadUnaligned(fromByteOffset: position, as: UInt64.self))
             &<< UInt64(bitCount)
           position &+= (63 &- bitCount) &>> 3
           bitCount |= 56
