@@ -5,7 +5,7 @@ PREFIX ?= /usr/local
 SWIFT ?= swift
 BINARY = $$($(SWIFT) build -c release --show-bin-path)/lora-surgery
 
-.PHONY: demo build test bench format lint install packages clean
+.PHONY: demo build test torture bench format lint install packages clean
 
 demo: build
 	@rm -rf .build/demo && mkdir -p .build/demo
@@ -21,6 +21,10 @@ build: packages
 
 test: packages
 	$(SWIFT) test
+
+# Kills, full disks and I/O errors at every stage of a merge; MODE=long takes hours.
+torture: build
+	LORA_SURGERY="$(BINARY)" Tests/Torture/crash.sh $(or $(MODE),quick)
 
 bench: build
 	Benchmarks/run.sh

@@ -75,7 +75,8 @@ public func rowsPerChunk(columns: Int) -> Int { max(12, (1 << 17) / max(1, colum
 ///
 /// - Parameter matrix: The matrix; it is read once.
 /// - Returns: The sum of the squares, accumulated in float64.
-/// - Throws: `SurgeryError` with id `la.not-finite` and the element's index, or what reading throws.
+/// - Throws: `SurgeryError` with id `la.not-finite` and the element's index, `la.range` where the squares leave the
+///   range of float64, or what reading throws.
 public func squaredNorm<Source: BlockedMatrix>(of matrix: inout Source) throws(SurgeryError)
   -> Double
 {
@@ -84,7 +85,21 @@ public func squaredNorm<Source: BlockedMatrix>(of matrix: inout Source) throws(S
   try matrix.forEachChunk { (first, _, chunk) throws(SurgeryError) in
     sum += try finiteSquares(of: chunk, at: first * columns)
   }
+  if sum == 0 { try refuseVanishedSquares(of: &matrix) }
   return sum
+}
+
+/// Fails where a matrix whose squares sum to zero has other elements than zeros.
+///
+/// Only float64 has elements whose squares it cannot hold; the matrix is read once more then.
+func refuseVanishedSquares<Source: BlockedMatrix>(of matrix: inout Source) throws(SurgeryError) {
+  guard Source.Scalar.self == Double.self else { return }
+  try matrix.forEachChunk { (_, _, chunk) throws(SurgeryError) in
+    if chunk.indices.allSatisfy({ chunk[$0] == 0 }) { return }
+    throw SurgeryError(
+      .unsupported, "la.range", "the squares of the elements vanish in float64",
+      hint: "scale the tensor up")
+  }
 }
 
 /// The sum of squares of a block whose first element has the index `start` in its tensor.

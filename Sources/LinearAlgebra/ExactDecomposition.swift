@@ -45,14 +45,16 @@ public func exactDecomposition<Source: BlockedMatrix>(
   precondition(matrix.rows > 0 && matrix.columns > 0, "the matrix has no elements")
   let asked = route ?? (Source.Scalar.self == Float.self ? .gram : .singularValues)
   let other: ExactRoute = asked == .gram ? .singularValues : .gram
+  var result: ExactDecomposition<Source.Scalar>
   do {
-    return try decompose(&matrix, rank, asked)
+    result = try decompose(&matrix, rank, asked)
   } catch  where error.id == "la.not-converged" {
-    var result = try decompose(&matrix, rank, other)
+    result = try decompose(&matrix, rank, other)
     result.fellBack = true
     result.passes += 1
-    return result
   }
+  if result.squaredNorm == 0 { try refuseVanishedSquares(of: &matrix) }
+  return result
 }
 
 private func decompose<Source: BlockedMatrix>(

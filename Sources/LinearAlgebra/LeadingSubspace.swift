@@ -24,6 +24,11 @@ public struct SubspaceOptions: Sendable, Hashable {
   /// The most elements of the sketch that the search begins with.
   public var sketchElements = 4 << 20
 
+  /// Multiplications in float64 that a decomposition may take without a search being tried first.
+  ///
+  /// The default takes about 10 ms: matrices up to 256 x 256 or 200 x 2000 are decomposed at once.
+  public var exactOperations = 2e8
+
   /// The defaults.
   public init() {}
 }

@@ -56,17 +56,21 @@ struct RitzState<Scalar: BLASScalar> {
       isRankKnown && (hidden > tolerance || left < 1024 * Double(Scalar.ulpOfOne) * energy)
     edge = wanted < pairs.values.count ? pairs.values[wanted] : 0
     let shift = edge * shiftFraction
-    var bound = 0.0
+    // The first unwanted Ritz value is a bound from below, and a poor one as long as few unwanted directions have been
+    // searched: the free step gets credit only as if there were no gap.
+    let last = wanted > 0 ? pairs.values[wanted - 1] : 0
+    var (gains, bound) = (0.0, 0.0)
     for j in 0..<wanted {
       let half = (pairs.values[j] - edge) / 2
       let gain = (half * half + squaredResiduals[j]).squareRoot() - half
       let divisor = pairs.values[j] - shift
-      let left = max(edge - shift, shift) / divisor
+      let left = max(last - shift, shift) / divisor
+      gains += gain
       bound += squaredResiduals[j] < divisor * divisor ? gain * min(1, left * left) : gain
     }
     self.bound = bound
     guard let forecast, forecast.vectors.rows == wanted, forecast.bound > 0 else {
-      missing = bound
+      missing = gains
       return
     }
     // What the free step of the reading before really missed shows now, in the larger basis.

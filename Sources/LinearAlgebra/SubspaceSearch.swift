@@ -35,6 +35,7 @@ struct SubspaceSearch {
     let survey = try Survey(of: &matrix, group: sketchGroup(matrix, block), random: &random)
     passes += 1
     guard survey.squaredNorm > 0 else {
+      try refuseVanishedSquares(of: &matrix)
       return LeadingSubspace(
         right: Matrix(rows: 0, columns: matrix.columns), singularValues: [], squaredNorm: 0,
         missingEnergy: 0, passes: passes, method: .search)
@@ -107,7 +108,7 @@ struct SubspaceSearch {
   private func isCheapToDecompose<Source: BlockedMatrix>(_ matrix: Source) -> Bool {
     let shorter = Double(min(matrix.rows, matrix.columns))
     let longer = Double(max(matrix.rows, matrix.columns))
-    return shorter * shorter * (longer + 10 * shorter) < cheapOperations
+    return shorter * shorter * (longer + 10 * shorter) < options.exactOperations
   }
 
   /// How many rows of the matrix make one of the sketch; 0 where a sketch would not pay.
@@ -146,9 +147,6 @@ struct SubspaceSearch {
 
 /// Passes over the sketch: more would only resolve what the sketch has and the matrix has not.
 private let sketchPasses = 4
-
-/// Multiplications in float64 that take about 10 ms: any matrix up to 256 x 256 is decomposed at once.
-private let cheapOperations = 2e8
 
 /// What an iteration found, in its own precision and scale.
 struct FoundDirections<Scalar: BLASScalar> {

@@ -42,6 +42,11 @@ public struct TensorReport: Sendable, Codable {
   public var capturedEnergy: Double?
   /// The Frobenius norm of the delta relative to that of the weights that it changes.
   public var relativeNorm: Double?
+  /// The share of the delta that rounding to the storage dtype left: its inner product with what the elements changed by,
+  /// relative to its square.
+  public var survivingShare: Double?
+  /// Elements that are stored with other bits than before.
+  public var changedElements: Int?
   /// Finite results that the storage dtype cannot hold.
   public var overflowed: Int?
 
@@ -81,6 +86,8 @@ public struct OperationReport: Sendable, Codable {
     public var bytesRead = 0
     /// Bytes of tensors written.
     public var bytesWritten = 0
+    /// Bytes of the undo record.
+    public var undoBytes: Int?
     /// Wall-clock time.
     public var seconds = 0.0
     /// The most memory that the process held, in bytes.
@@ -95,6 +102,8 @@ public struct OperationReport: Sendable, Codable {
   public var output: String?
   /// One entry for each tensor of the input.
   public var modules: [TensorReport]
+  /// What became of each adapter.
+  public var adapters: [AdapterReport]?
   /// The sums.
   public var totals = Totals()
   /// What the user should know though the operation went on.

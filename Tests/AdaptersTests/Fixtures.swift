@@ -29,6 +29,10 @@ final class TemporaryFolder {
 
   func path(_ name: String) -> String { "\(path)/\(name)" }
 
+  func write(_ bytes: [UInt8], to name: String) throws {
+    try Data(bytes).write(to: URL(fileURLWithPath: path(name)))
+  }
+
   @discardableResult
   func write(_ text: String, to name: String) throws -> String {
     let file = path(name)

@@ -6,11 +6,13 @@ import Testing
 
 /// Valid files, damaged: reading one ends in a clean error or a valid result.
 @Suite struct MutationTests {
-  /// A valid file to damage. A new format is tested by appending its files to `seeds`.
+  /// A valid file to damage.
+  ///
+  /// A new format is tested by appending its files to `seeds`.
   struct Seed: Sendable, CustomTestStringConvertible {
     /// Its path in `fixtures/`.
     var fixture: String
-    /// Bytes from the start that are the header; each is overwritten in turn. `nil` for the whole file.
+    /// Bytes from the start that are the header, each of which is overwritten in turn; `nil` for the whole file.
     var header: Int?
     /// Bytes that may be missing at the end of a file that is still valid (padding).
     var dispensableTail = 0
@@ -118,6 +120,18 @@ import Testing
         mutant[position] = value
         _ = try place.reads(mutant, "\(seed.fixture), byte \(position) is \(value)")
       }
+    }
+  }
+
+  /// What fuzzing found, by files named after their target (Fuzz/run.sh).
+  @Test func survivesWhatWasFound() throws {
+    let names = try FileSystem.contents(of: FilePath(Fixtures.path("regressions")))
+    #expect(!names.isEmpty)
+    for name in names {
+      let target = name.split(separator: "-").first.map(String.init) ?? ""
+      let seed = Self.seeds.first { $0.fixture.hasPrefix(target + "/") }
+      let place = try Place(try #require(seed, "no seed for \(name)"))
+      _ = try place.reads(try Fixtures.bytes("regressions/" + name), name)
     }
   }
 

@@ -73,6 +73,7 @@ import Testing
     ("index.form", "{\"a\":null}"), ("json.duplicate", "{\"a\":\"x\",\"a\":\"y\"}"),
     ("json.syntax", "{\"a\":\"x\",}"),
     ("file.missing", "{\"a\":\"none.safetensors\"}"),
+    ("file.missing", "{\"a\":\"\(String(repeating: "n", count: 300)).safetensors\"}"),
     ("index.extra", "{\"a\":\"\(first)\",\"c\":\"\(second)\"}"),
     ("index.missing", "{\"a\":\"\(first)\",\"b\":\"\(first)\",\"d\":\"\(first)\"}"),
     ("index.wrong-shard", "{\"a\":\"\(first)\",\"b\":\"\(second)\",\"c\":\"\(second)\"}"),

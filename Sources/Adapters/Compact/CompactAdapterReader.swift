@@ -86,6 +86,9 @@ extension CompactDecoder {
       }
     }
     if json["base"] != nil { provenance.baseName = try text(json, "base") }
+    if let fingerprint = json["fingerprint"] {
+      provenance.base = try BaseFingerprint(fingerprint, decoder: self)
+    }
     if json["warnings"] != nil {
       for warning in try list(json, "warnings") {
         guard let text = warning.text else { throw wrong("a warning is no string") }

@@ -28,10 +28,11 @@ enum CompactAdapterWriter: DialectWriter {
     var sections = [
       JSONValue.Member(
         "adapter",
-        .object([
-          .init("modules", .array(modules)), .init("replacements", .array(replacements)),
-        ]
-          + (adapter.fanInFanOut.map { [.init("fan_in_fan_out", .bool($0))] } ?? []))),
+        .object(
+          [
+            .init("modules", .array(modules)), .init("replacements", .array(replacements)),
+          ]
+            + (adapter.fanInFanOut.map { [.init("fan_in_fan_out", .bool($0))] } ?? []))),
       .init("provenance", provenance(of: adapter)),
       .init("tool", .string("lora-surgery")),
     ]
@@ -166,6 +167,7 @@ enum CompactAdapterWriter: DialectWriter {
     if let origin { members.append(.init("dialect", .string(origin.rawValue))) }
     if let config = provenance.config { members.append(.init("config", .string(config.text()))) }
     if let name = provenance.baseName { members.append(.init("base", .string(name))) }
+    if let base = provenance.base { members.append(.init("fingerprint", base.json)) }
     if !provenance.warnings.isEmpty {
       members.append(.init("warnings", .array(provenance.warnings.map { .string($0) })))
     }

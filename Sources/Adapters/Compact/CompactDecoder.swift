@@ -44,7 +44,9 @@ struct CompactDecoder {
   }
 
   /// A number from 0, or from `minimum`, to 2^31.
-  func integer(_ value: JSONValue?, _ key: String, from minimum: Int = 0) throws(SurgeryError) -> Int {
+  func integer(_ value: JSONValue?, _ key: String, from minimum: Int = 0) throws(SurgeryError)
+    -> Int
+  {
     guard let number = value?.integer, number >= minimum, number < Self.largest else {
       throw wrong("a number is out of range", expected: "\(key) from \(minimum)")
     }

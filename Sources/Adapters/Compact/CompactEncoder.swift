@@ -24,6 +24,7 @@ struct CompactEncoder {
   ///
   /// - Parameter tensor: A tensor of the adapter's file.
   /// - Returns: Its position in the list.
+  /// - Throws: `adapter.plan`.
   mutating func place(of tensor: StoredTensor) throws(SurgeryError) -> Int {
     let identity = Identity(file: ObjectIdentifier(tensor.source.file), name: tensor.name)
     if let place = places[identity] { return place }
@@ -65,7 +66,7 @@ struct CompactEncoder {
 
   /// A view of a tensor: its position, and the steps that lead to the matrix.
   mutating func view(_ factor: Factor) throws(SurgeryError) -> JSONValue {
-    view(try place(of: factor.tensor), factor.steps)
+    view(try place(of: factor.tensor), factor.necessarySteps)
   }
 
   /// A view of a tensor that is already in the list.
@@ -119,6 +120,28 @@ struct CompactEncoder {
       members.append(.init("alternatives", .array(target.alternatives.map { .string($0) })))
     }
     return .object(members)
+  }
+}
+
+extension Factor {
+  /// The steps of the view without reshapes that change nothing or are followed by another, so that a view that went
+  /// through a file is the view that went in.
+  fileprivate var necessarySteps: [Step] {
+    var kept: [Step] = []
+    // The shape before the reshape that ends the list, if one does.
+    var plain = (rows: tensor.info.shape.rows, columns: tensor.info.shape.columns)
+    for step in steps {
+      if case .reshape = kept.last, case .reshape = step { kept.removeLast() }
+      switch step {
+      case .reshape(plain.rows, plain.columns): continue
+      case .reshape: break
+      case .transpose(let rows, let columns): plain = (columns, rows)
+      case .rows(let range, let columns): plain = (range.count, columns)
+      case .columns(let range, let rows, _): plain = (rows, range.count)
+      }
+      kept.append(step)
+    }
+    return kept
   }
 }
 

@@ -124,7 +124,7 @@ struct LossyPair {
       let found = measuredError(of: matrix)
       if found <= error {
         best = best.map { $0.step < step ? (matrix, step) : $0 } ?? (matrix, step)
-        if found >= 0.998 * error || round >= 4 { break }
+        if found >= 0.996 * error || round >= 3 { break }
       }
       // Only the noise follows the step; what lies below the water does not.
       let rest = Self.norm(Array(singularValues.dropFirst(matrix.rows)))

@@ -70,7 +70,9 @@ extension CompactEncoder {
     _ update: LowRank, up: JSONValue? = nil, down: JSONValue? = nil
   ) throws(SurgeryError) -> JSONValue {
     var members: [(String, JSONValue)] = []
-    if let down { members.append(("down", down)) } else {
+    if let down {
+      members.append(("down", down))
+    } else {
       members.append(("down", try view(update.down)))
     }
     if let up { members.append(("up", up)) } else { members.append(("up", try view(update.up))) }

@@ -24,6 +24,8 @@ public struct Adapter: Sendable {
     public var warnings: [String] = []
     /// What a compact file says of itself.
     public var compact: CompactFacts?
+    /// What tells its base from another, where it is known.
+    public var base: BaseFingerprint?
 
     /// Creates a provenance.
     public init(dialect: Dialect, reason: String) {

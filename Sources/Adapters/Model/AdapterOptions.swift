@@ -87,6 +87,8 @@ public struct AdapterOptions: Sendable, Hashable, Codable {
   public var renamings: [Renaming] = []
   /// Whether adapter tensors that match nothing in the base are only reported.
   public var allowsUnmatched = false
+  /// Whether a base is accepted that is not the one whose fingerprint the adapter has.
+  public var allowsOtherBase = false
   /// Whether a module with a tied partner gets a tensor of its own, instead of changing the shared one.
   public var untiesEmbeddings = false
 

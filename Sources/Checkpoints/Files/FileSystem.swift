@@ -254,7 +254,7 @@ extension SurgeryError {
   /// The error for a system call that failed on an input.
   static func reading(_ path: String, _ call: String, _ error: Errno) -> Self {
     switch error {
-    case .noSuchFileOrDirectory, .notDirectory:
+    case .noSuchFileOrDirectory, .notDirectory, .fileNameTooLong, .tooManySymbolicLinkLevels:
       Self(.missingInput, "file.missing", "no such file or folder", file: path)
     case .permissionDenied, .notPermitted:
       Self(.permission, "file.permission", "not permitted to read", file: path)

@@ -25,12 +25,13 @@ extension CheckpointPlan {
   ///   - tensors: For each tensor of `source`, what is written for it; `nil` leaves it out.
   ///   - path: Where the output goes.
   ///   - form: What the path does not say.
+  ///   - additions: Tensors that `source` does not have; they go into the last file.
   ///   - metadata: Changes a file's metadata.
-  /// - Returns: The plan, and for each tensor of `source` its place in it.
+  /// - Returns: The plan, and for each tensor of `source`, then for each addition, its place in it.
   /// - Throws: `output.format` where path and form contradict each other.
   public static func rewriting(
     _ source: Checkpoint, as tensors: [TensorInfo?], to path: String,
-    form: OutputForm = OutputForm(),
+    form: OutputForm = OutputForm(), additions: [TensorInfo] = [],
     metadata: @escaping ([String: String]) -> [String: String] = { $0 }
   ) throws(SurgeryError) -> (plan: CheckpointPlan, places: [PlannedTensor?]) {
     precondition(tensors.count == source.tensors.count, "one planned tensor for each stored one")
@@ -42,7 +43,8 @@ extension CheckpointPlan {
     }
     let format = form.format ?? fileFormat ?? Self.defaultFormat(of: source)
     let kind: OutputTransaction.Kind = fileFormat == nil ? .folder : .file
-    var layout = LayoutBuilder(source: source, tensors: tensors, format: format, metadata: metadata)
+    var layout = LayoutBuilder(
+      source: source, tensors: tensors + additions, format: format, metadata: metadata)
     if kind == .folder, format == .npy {
       try layout.spread()
     } else if kind == .folder, source.isFolder, form.maximumShardSize == nil, !layout.changesFormat
@@ -126,6 +128,10 @@ private struct LayoutBuilder {
         add(position, strippingPrefix: component)
         position += 1
       }
+    }
+    while position < tensors.count {
+      add(position)
+      position += 1
     }
     if case .sharded(let index) = source.layout {
       addIndex(index, files: files.indices, folder: "")

@@ -6,6 +6,7 @@ struct SlabReader: TensorReader {
   private static let windowSize = 1 << 20
   /// Runs closer than this are read together: a system call costs as much as copying the gap.
   private static let smallGap = 4096
+  /// The first slab; each that continues where the last one ended is twice as large, since fewer passes read longer runs.
   private static let smallestSlab = 1 << 20
   private static let largestSlab = 16 << 20
   /// Every slab of a compressed base costs a pass over all of it, so these are larger.
@@ -27,6 +28,7 @@ struct SlabReader: TensorReader {
   private let inner: [Int]
   /// The dimension along which slabs are cut, with all dimensions behind it whole.
   private let cut: Int
+  private var slabSize = Self.smallestSlab
   private var slab: [UInt8] = []
   private var slabStart = 0
   private var slabCount = 0
@@ -73,10 +75,12 @@ struct SlabReader: TensorReader {
     let size = layout.elementSize
     let rowSize = inner[cut] * size
     var row = element / inner[cut]
+    let isContinued = slabCount > 0 && row * rowSize == slabStart + slabCount
+    slabSize = isContinued ? min(2 * slabSize, Self.largestSlab) : Self.smallestSlab
     slabStart = row * rowSize
     let first = row % layout.dimensions[cut].count
     let bytes =
-      isSequential ? Self.sequentialSlab : min(max(wanted, Self.smallestSlab), Self.largestSlab)
+      isSequential ? Self.sequentialSlab : min(max(wanted, slabSize), Self.largestSlab)
     let rows = min(
       max((bytes + rowSize - 1) / rowSize, 1), layout.dimensions[cut].count - first)
     var start = layout.offset

@@ -1,9 +1,8 @@
+public import Adapters
 import Checkpoints
-import LinearAlgebra
-import Synchronization
 public import Tensors
 
-/// Compares two checkpoints tensor by tensor.
+/// Compares two checkpoints tensor by tensor, or two adapters by their deltas.
 public struct CompareRequest: Sendable, Codable {
   /// The first checkpoint.
   public var first: String
@@ -13,6 +12,8 @@ public struct CompareRequest: Sendable, Codable {
   public var tolerance: Double
   /// Which tensors take part.
   public var selection: Selection
+  /// What the user says about adapters.
+  public var adapterOptions = AdapterOptions()
 
   /// Asks for a comparison.
   public init(
@@ -31,6 +32,9 @@ public struct CompareRequest: Sendable, Codable {
   /// - Throws: What opening and reading throw.
   /// - Complexity: One pass over both.
   public func run(_ execution: Execution = Execution()) throws(SurgeryError) -> CompareReport {
+    if Adapter.isAdapter(at: first), Adapter.isAdapter(at: second) {
+      return try compareAdapters(execution)
+    }
     let matcher = try selection.matcher()
     let (left, right) = (try Checkpoint(opening: first), try Checkpoint(opening: second))
     let tensors = left.tensors.filter { matcher.selects($0.name) }
@@ -44,13 +48,60 @@ public struct CompareRequest: Sendable, Codable {
     let extra = right.tensors.filter { left[$0.name] == nil && matcher.selects($0.name) }.map {
       PairSums(TensorComparison($0.name, .extra, shape: $0.info.shape))
     }
-    let all = compared + extra
+    return Self.report(compared + extra, warnings: left.warnings + right.warnings)
+  }
+
+  private static func report(_ all: [PairSums], warnings: [String]) -> CompareReport {
     let total = all.reduce(0) { $0 + $1.squaredSecond }
     let difference = all.reduce(0) { $0 + $1.squaredDifference }
     return CompareReport(
       modules: all.map(\.comparison),
       relativeError: total > 0 ? (difference / total).squareRoot() : difference.squareRoot(),
-      equal: all.allSatisfy(\.comparison.passes), warnings: left.warnings + right.warnings)
+      equal: all.allSatisfy(\.comparison.passes), warnings: warnings)
+  }
+
+  /// Compares the deltas of two adapters, and what they store in full.
+  private func compareAdapters(_ execution: Execution) throws(SurgeryError) -> CompareReport {
+    let matcher = try selection.matcher()
+    let left = try Adapter(opening: first, options: adapterOptions)
+    let right = try Adapter(opening: second, options: adapterOptions)
+    let comparing = AdapterComparing(tolerance: tolerance)
+    let (ours, theirs) = (AdapterComparing.entries(of: left), AdapterComparing.entries(of: right))
+    let keys = ours.filter { matcher.selects($0.value.name) }.keys.sorted()
+    execution.progress.begin("comparing", total: keys.count)
+    var all = try Workers(count: execution.jobs).map(
+      keys.count, cost: { ours[keys[$0]]?.module.update.parameterCount ?? 0 },
+      interruption: execution.interruption
+    ) { (index) throws(SurgeryError) -> PairSums? in
+      defer { execution.progress.advance(by: 1) }
+      guard let entry = ours[keys[index]] else { return nil }
+      guard let other = theirs[keys[index]] else {
+        return PairSums(entry.comparison(.missing))
+      }
+      return try comparing.compare(entry, other)
+    }.compactMap { $0 }
+    for (key, entry) in theirs.sorted(by: { $0.key < $1.key })
+    where ours[key] == nil && matcher.selects(entry.name) {
+      all.append(PairSums(entry.comparison(.extra)))
+    }
+    let stored = (Self.replacements(of: left), Self.replacements(of: right))
+    for (name, tensor) in stored.0.sorted(by: { $0.key < $1.key }) where matcher.selects(name) {
+      all.append(try compare(tensor, with: stored.1[name], execution))
+    }
+    for (name, tensor) in stored.1.sorted(by: { $0.key < $1.key })
+    where stored.0[name] == nil && matcher.selects(name) {
+      all.append(PairSums(TensorComparison(name, .extra, shape: tensor.info.shape)))
+    }
+    return Self.report(
+      all, warnings: left.provenance.warnings + right.provenance.warnings)
+  }
+
+  private static func replacements(of adapter: Adapter) -> [TensorName: StoredTensor] {
+    Dictionary(
+      adapter.replacements.map {
+        let name = TensorName($0.target.tensorName)
+        return (name, $0.tensor.renamed(name))
+      }, uniquingKeysWith: { first, _ in first })
   }
 
   private func compare(
@@ -79,7 +130,7 @@ public struct CompareRequest: Sendable, Codable {
 }
 
 /// The sums over two tensors that a comparison is made of.
-private struct PairSums: Sendable {
+struct PairSums: Sendable {
   var comparison: TensorComparison
   var squaredDifference = 0.0
   var squaredSecond = 0.0
@@ -94,6 +145,8 @@ private struct PairSums: Sendable {
     if first.info.dtype != second.info.dtype {
       comparison.dtypes = [first.info.dtype.name, second.info.dtype.name]
     }
+    let units = UnitSize(first.info.dtype == second.info.dtype ? first.info.dtype : .f64)
+    var mostUnits = 0.0
     let total = first.info.shape.elementCount
     let capacity = min(1 << 16, total)
     var readers = (
@@ -117,6 +170,7 @@ private struct PairSums: Sendable {
         let (a, b) = (left[index], right[index])
         // Equal infinities, and NaN on both sides, are no difference.
         let difference = a == b || (a.isNaN && b.isNaN) ? 0 : (a - b).magnitude
+        if difference > 0 { mostUnits = max(mostUnits, difference / units.size(at: b)) }
         largest = difference.isNaN ? .infinity : max(largest, difference)
         squaredDifference += difference * difference
         product += a * b
@@ -127,10 +181,42 @@ private struct PairSums: Sendable {
     }
     if squaredDifference.isNaN { squaredDifference = .infinity }
     comparison.maximumDifference = largest
+    if first.info.dtype == second.info.dtype, first.info.dtype.isFloatingPoint {
+      comparison.maximumUnits = mostUnits
+    }
     comparison.relativeError =
       squaredSecond > 0
       ? (squaredDifference / squaredSecond).squareRoot() : squaredDifference.squareRoot()
     let norms = (squaredFirst * squaredSecond).squareRoot()
     comparison.cosine = norms > 0 ? product / norms : nil
+  }
+}
+
+/// The distance between neighbouring numbers of a dtype.
+private struct UnitSize {
+  private let fraction: Double
+  private let smallest: Double
+
+  init(_ dtype: DType) {
+    switch dtype {
+    case .bf16: (fraction, smallest) = (0x1p-7, 0x1p-133)
+    case .f16: (fraction, smallest) = (0x1p-10, 0x1p-24)
+    case .f32: (fraction, smallest) = (0x1p-23, 0x1p-149)
+    case .f8e4m3: (fraction, smallest) = (0x1p-3, 0x1p-9)
+    case .f8e5m2: (fraction, smallest) = (0x1p-2, 0x1p-16)
+    default: (fraction, smallest) = (0x1p-52, 0x1p-1074)
+    }
+  }
+
+  func size(at value: Double) -> Double {
+    value.isFinite ? max(smallest, value.magnitude.binade * fraction) : 1
+  }
+}
+
+extension AdapterComparing.Entry {
+  /// A comparison with nothing.
+  fileprivate func comparison(_ verdict: TensorComparison.Verdict) -> TensorComparison {
+    TensorComparison(
+      name, verdict, shape: Shape(rows: module.update.rows, columns: module.update.columns))
   }
 }

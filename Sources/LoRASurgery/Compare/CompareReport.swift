@@ -28,6 +28,10 @@ public struct TensorComparison: Sendable, Codable {
   public var dtypes: [String]?
   /// The largest absolute difference of two elements.
   public var maximumDifference: Double?
+  /// The largest difference in units in the last place of the second checkpoint's elements, where both have one dtype.
+  public var maximumUnits: Double?
+  /// The ranks of both changes, where adapters are compared.
+  public var ranks: [Int]?
   /// The Frobenius norm of the difference relative to that of the second checkpoint's tensor.
   public var relativeError: Double?
   /// The cosine of the angle between both tensors.

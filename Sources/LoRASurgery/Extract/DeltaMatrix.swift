@@ -3,6 +3,14 @@ import LinearAlgebra
 import Synchronization
 import Tensors
 
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
 /// The difference of two stored tensors, tuned minus base, formed block by block as it is read.
 ///
 /// Rows and columns are those of the storage: the first dimension by all the others. The first rows, as many as the caller
@@ -144,7 +152,14 @@ extension StoredTensor {
       try buffers.1.withMutableRawSpan(0..<count) { (span) throws(SurgeryError) in
         try readers.1.read(at: position, into: &span)
       }
-      if buffers.0[..<count] != buffers.1[..<count] { return false }
+      // Comparing slices goes byte by byte.
+      let isSame = unsafe buffers.0.withUnsafeBytes { first in
+        unsafe buffers.1.withUnsafeBytes { second in
+          guard let first = first.baseAddress, let second = second.baseAddress else { return true }
+          return unsafe memcmp(first, second, count) == 0
+        }
+      }
+      if !isSame { return false }
       position += count
     }
     return true

@@ -1,3 +1,4 @@
+import Adapters
 import Checkpoints
 public import Tensors
 
@@ -7,33 +8,104 @@ extension MergeRequest {
   /// - Parameter execution: Threads and memory.
   /// - Returns: What was done to every tensor of the model.
   /// - Throws: What opening, resolving, reading and writing throw; no output is visible then.
-  /// - Complexity: One pass over the model; memory for the factors and blocks of one tensor a worker.
+  /// - Complexity: One pass over the model; memory for the factors and blocks of one tensor a worker, and for the whole of a
+  ///   tensor that an update needs whole.
   public func run(_ execution: Execution = Execution()) throws(SurgeryError) -> OperationReport {
+    if direction == .unmerge, let undo { return try restore(from: undo, execution) }
     let stopwatch = Stopwatch()
     let model = try Checkpoint(opening: self.model)
     let plan = try MergePlan(self, model: model)
-    var reports = plan.reports
-    if !dryRun {
-      let writer = try CheckpointWriter(
-        plan.output, replacing: force, inputs: plan.inputs, interruption: execution.interruption)
-      execution.progress.begin(
-        direction == .merge ? "merging" : "unmerging", total: model.byteCount)
-      let outcomes = try RewritePipeline(
-        writer: writer, execution: execution,
-        arithmetic: Arithmetic(precision: precision, rounding: .nearest, allowOverflow: allowOverflow)
-      ).run(plan.steps)
-      try writer.commit()
-      for (index, outcome) in outcomes.enumerated() where outcome.sums.loss.overflowed > 0 {
-        reports[index].overflowed = outcome.sums.loss.overflowed
-      }
+    var report: OperationReport
+    if dryRun {
+      report = OperationReport(command: direction.rawValue, modules: plan.reports)
+    } else {
+      try AdapterChanges.checkFinite(plan.factors, execution)
+      report = try write(plan, model, execution)
     }
-    var report = OperationReport(command: direction.rawValue, modules: reports)
-    report.output = dryRun ? nil : output
-    report.warnings = plan.warnings
+    report.adapters = plan.adapters
+    report.warnings = plan.warnings + report.warnings
+    if direction == .unmerge, !dryRun {
+      report.warnings.append(
+        "what rounding lost when merging stays lost: \(report.roundedElements) elements of the changed tensors "
+          + "may differ from the base by a unit in the last place or more; merge --undo writes a record that restores them")
+    }
     report.totals.bytesRead = model.byteCount
-    report.totals.bytesWritten = dryRun ? 0 : plan.output.byteCount
     report.totals.seconds = stopwatch.seconds
     report.totals.peakMemory = Stopwatch.peakMemory
     return report
+  }
+
+  private func write(
+    _ plan: MergePlan, _ model: Checkpoint, _ execution: Execution
+  ) throws(SurgeryError) -> OperationReport {
+    let writer = try CheckpointWriter(
+      plan.output, replacing: force, inputs: plan.inputs, interruption: execution.interruption)
+    var recording: UndoRecording?
+    if let undo {
+      let steps = try UndoRecording.planned(plan.steps, bases: plan.bases)
+      var record = UndoRecord()
+      record.tensors = steps.values.sorted { $0.position < $1.position }.map(\.entry)
+      record.config = plan.originalConfig
+      record.added = zip(plan.steps, plan.bases).compactMap { $1 == nil ? $0.source.name : nil }
+      recording = UndoRecording(
+        writer: try UndoWriter(
+          undo, record: record, replacing: force, inputs: plan.inputs,
+          interruption: execution.interruption), steps: steps)
+    }
+    execution.progress.begin(
+      direction == .merge ? "merging" : "unmerging", total: model.byteCount)
+    let outcomes = try RewritePipeline(
+      writer: writer, execution: execution,
+      arithmetic: Arithmetic(
+        precision: precision, rounding: rounding, allowOverflow: allowOverflow), undo: recording
+    ).run(plan.steps)
+    // The record first: without its merge it is of no use, but a merge without its record cannot be taken back.
+    let recordBytes = try recording?.writer.commit()
+    try writer.commit()
+    var reports = plan.reports
+    for (index, outcome) in outcomes.enumerated() where !plan.steps[index].updates.isEmpty {
+      reports[index].setSums(outcome.sums)
+    }
+    var report = OperationReport(command: direction.rawValue, modules: reports)
+    report.output = output
+    report.totals.bytesWritten = plan.output.byteCount
+    report.totals.undoBytes = recordBytes
+    report.warnings = report.lowPrecisionWarnings
+    return report
+  }
+}
+
+extension TensorReport {
+  /// Sets what adding a delta found.
+  fileprivate mutating func setSums(_ sums: AdditionSums) {
+    deltaNorm = sums.squaredDelta.squareRoot()
+    if sums.squaredWeight > 0 {
+      relativeNorm = (sums.squaredDelta / sums.squaredWeight).squareRoot()
+    }
+    if sums.squaredDelta > 0 { survivingShare = sums.kept / sums.squaredDelta }
+    changedElements = sums.changed
+    if sums.loss.overflowed > 0 { overflowed = sums.loss.overflowed }
+  }
+}
+
+extension OperationReport {
+  /// The share of a delta that rounding may take before the user is told.
+  private static var tolerableShare: Double { 0.9 }
+
+  /// Elements of tensors that were added to.
+  fileprivate var roundedElements: Int {
+    modules.reduce(0) { $0 + ($1.changedElements == nil ? 0 : $1.shape.elementCount) }
+  }
+
+  /// A warning where deltas drown in the rounding of their storage dtype.
+  fileprivate var lowPrecisionWarnings: [String] {
+    let lost = modules.filter { ($0.survivingShare ?? 1) < Self.tolerableShare }
+    guard let worst = lost.min(by: { ($0.survivingShare ?? 1) < ($1.survivingShare ?? 1) }),
+      let share = worst.survivingShare
+    else { return [] }
+    return [
+      "\(lost.count) tensors: the delta is below the rounding step of their dtype; of that of \(worst.tensor) "
+        + "\(Int((share * 100).rounded())) % survives (--dtype f32 keeps it, --rounding stochastic keeps it on average)"
+    ]
   }
 }

@@ -4,98 +4,160 @@ import Tensors
 
 /// What becomes of every tensor of a model when adapters are merged or taken out.
 struct MergePlan {
-  let output: CheckpointPlan
+  private(set) var output: CheckpointPlan
+  /// The steps, in the order of `reports` less what is left out.
   let steps: [TensorStep]
-  /// One entry for each tensor of the model.
+  /// The model's tensor behind each step; `nil` for one that an adapter adds.
+  let bases: [StoredTensor?]
+  /// One entry for each tensor of the model, then one for each that an adapter adds.
   let reports: [TensorReport]
-  let warnings: [String]
+  private(set) var warnings: [String]
+  let adapters: [AdapterReport]
+  /// The factors of all adapters.
+  let factors: [Factor]
   /// Every file that is read.
   let inputs: [InputFile]
+  /// The model's configuration as it was, where the output's differs.
+  private(set) var originalConfig: String?
 
+  /// Plans the operation; no data is read but configurations.
+  ///
+  /// - Throws: What opening and resolving adapters throw; `merge.weight`, `merge.quantised`, `merge.conflict`,
+  ///   `unmerge.impossible`, `usage.scale-for`.
   init(_ request: MergeRequest, model: Checkpoint) throws(SurgeryError) {
-    let matcher = try request.selection.matcher()
-    var warnings = model.warnings
-    var inputs = model.files.map(\.file.file)
-    var updates: [TensorName: [(TensorUpdates, weight: Double)]] = [:]
-    for weighted in request.adapters {
-      guard weighted.weight.isFinite else {
-        throw SurgeryError(
-          .usage, "merge.weight", "the weight of an adapter is not finite", file: weighted.path,
-          found: "\(weighted.weight)")
-      }
-      let adapter = try Adapter(opening: weighted.path, options: request.adapterOptions)
-      let resolved = try adapter.resolved(against: model, options: request.adapterOptions)
-      warnings += resolved.warnings
-      inputs += adapter.inputs
-      for tensor in resolved.tensors where matcher.selects(tensor.name) {
-        updates[tensor.name, default: []].append((tensor, weighted.weight))
-      }
-    }
+    let changes = try AdapterChanges(request, model: model)
     let planned = try model.tensors.map { (tensor) throws(SurgeryError) in
-      try PlannedRewrite(tensor, updates[tensor.name] ?? [], request)
+      try PlannedRewrite(tensor, changes.updates[tensor.name] ?? [], request)
     }
-    let (output, places) = try CheckpointPlan.rewriting(
+    let additions = try changes.additions.map { (addition) throws(SurgeryError) in
+      try PlannedRewrite(adding: addition, request)
+    }
+    var (output, places) = try CheckpointPlan.rewriting(
       model, as: planned.map(\.info), to: request.output,
-      form: OutputForm(maximumShardSize: request.maximumShardSize))
-    self.output = output
-    steps = zip(planned, places).compactMap { rewrite, place in
-      place.map { rewrite.step(at: $0) }
+      form: OutputForm(maximumShardSize: request.maximumShardSize),
+      additions: additions.map(\.info))
+    warnings = model.warnings + changes.warnings
+    if output.kind == .folder, let edit = ConfigEdit(planned, additions, model, request) {
+      originalConfig = try output.apply(edit, of: model)
+      warnings.append("config.json: \(edit.summary)")
+    } else if output.kind == .file, !model.companions.isEmpty {
+      warnings.append(
+        "\(model.companions.count) files beside the tensors are not part of a single file: "
+          + model.companions.map(\.relativePath).sorted().prefix(8).joined(separator: ", "))
     }
-    reports = planned.map(\.report)
-    self.warnings = warnings
-    self.inputs = inputs
+    self.output = output
+    let all = planned + additions
+    steps = zip(all, places).compactMap { rewrite, place in place.map { rewrite.step(at: $0) } }
+    bases = zip(all, places).compactMap { rewrite, place in place.map { _ in rewrite.base } }
+    reports = all.map(\.report)
+    adapters = changes.reports
+    factors = changes.factors
+    inputs = model.files.map(\.file.file) + changes.inputs
   }
 }
 
 /// What becomes of one tensor.
-private struct PlannedRewrite {
-  let tensor: StoredTensor
+struct PlannedRewrite {
+  /// The model's tensor, unless an adapter adds it.
+  let base: StoredTensor?
   let source: StoredTensor
   let info: TensorInfo
-  var updates: [PlannedUpdate] = []
-  var storedRows: Int?
-  let direction: TensorStep.Direction
-  private(set) var report: TensorReport
+  private let updates: [PlannedUpdate]
+  private let storedRows: Int?
+  private let direction: TensorStep.Direction
+  let report: TensorReport
 
   init(
-    _ tensor: StoredTensor, _ changes: [(TensorUpdates, weight: Double)], _ request: MergeRequest
+    _ tensor: StoredTensor, _ changes: [WeightedUpdates], _ request: MergeRequest
   ) throws(SurgeryError) {
-    self.tensor = tensor
-    direction = request.direction == .merge ? .merge : .unmerge
+    let direction: TensorStep.Direction = request.direction == .merge ? .merge : .unmerge
     var source = tensor
-    report = TensorReport(tensor.name, .copied, shape: tensor.info.shape)
-    for (change, weight) in direction == .merge ? changes : changes.reversed() {
-      if direction == .unmerge, let obstacle = change.obstacleToUnmerging {
+    var report = TensorReport(tensor.name, .copied, shape: tensor.info.shape)
+    var updates: [PlannedUpdate] = []
+    var storedRows: Int?
+    for (index, change) in changes.enumerated() {
+      if direction == .unmerge, let obstacle = change.updates.obstacleToUnmerging {
         throw SurgeryError(
           .data, "unmerge.impossible", "the change cannot be taken out: \(obstacle)",
           file: request.model, tensor: tensor.name.text,
-          hint: "start from the base, or --exclude the tensor")
+          hint: "--undo with the record of the merge restores it; so does the base; or --exclude the tensor")
       }
-      if let reason = change.replacement {
-        source = change.source
+      if let reason = change.updates.replacement {
+        guard index == 0 || changes[..<index].allSatisfy({ $0.updates.replacement == nil }) else {
+          throw SurgeryError(
+            .data, "merge.conflict", "two adapters replace the same tensor", file: request.model,
+            tensor: tensor.name.text, hint: "merge one of them, or --exclude the tensor")
+        }
+        guard index == 0 else {
+          throw SurgeryError(
+            .data, "merge.conflict", "an adapter replaces a tensor that one before it changes",
+            file: request.model, tensor: tensor.name.text,
+            hint: "name the adapter that replaces it first")
+        }
+        source = change.updates.source
         report.action = .replaced
         report.reason = reason
       }
-      storedRows = change.storedRows
-      for update in change.updates {
+      let rows = change.updates.storedRows
+      guard storedRows == nil || storedRows == rows || change.updates.updates.isEmpty else {
+        throw SurgeryError(
+          .data, "merge.conflict", "two adapters see different matrices in the same tensor",
+          file: request.model, tensor: tensor.name.text, hint: "merge them one after the other")
+      }
+      if !change.updates.updates.isEmpty { storedRows = rows }
+      for update in change.updates.updates {
         updates.append(
           PlannedUpdate(
-            update: update.update, scale: update.scale, rows: update.rows, weight: weight,
-            isTransposed: change.isTransposed))
+            update: update.update, scale: update.scale, rows: update.rows, weight: change.weight,
+            isTransposed: change.updates.isTransposed))
         report.rank = max(report.rank ?? 0, update.update.rank ?? 0)
       }
     }
-    if !updates.isEmpty { report.action = direction == .merge ? .merged : .unmerged }
+    if !updates.isEmpty {
+      report.action =
+        direction == .unmerge ? .unmerged : report.action == .replaced ? .replaced : .merged
+    }
     if report.rank == 0 { report.rank = nil }
-    self.source = source
-    let isChanged = report.action != .copied
     let dtype =
       tensor.info.dtype.isFloatingPoint ? request.dtype ?? tensor.info.dtype : tensor.info.dtype
-    guard let info = TensorInfo(name: tensor.name, dtype: dtype, shape: source.info.shape) else {
-      throw SurgeryError(.bug, "bug.tensor-size", "no size of \(source.info.shape) \(dtype)")
+    if report.action == .copied, dtype != tensor.info.dtype {
+      report.action = .converted
+      report.reason = "\(tensor.info.dtype) to \(dtype)"
     }
-    if !isChanged, dtype != tensor.info.dtype { report.action = .converted }
-    self.info = info
+    report.shape = source.info.shape
+    base = tensor
+    info = try Self.info(tensor.name, dtype, source.info.shape)
+    (self.source, self.updates, self.storedRows) = (source, updates, storedRows)
+    (self.direction, self.report) = (direction, report)
+  }
+
+  /// A tensor that the model does not have.
+  init(adding addition: WeightedUpdates, _ request: MergeRequest) throws(SurgeryError) {
+    let change = addition.updates
+    let stored = change.source.info
+    base = nil
+    source = change.source
+    info = try Self.info(
+      change.name, stored.dtype.isFloatingPoint ? request.dtype ?? stored.dtype : stored.dtype,
+      stored.shape)
+    updates = change.updates.map { update in
+      PlannedUpdate(
+        update: update.update, scale: update.scale, rows: update.rows, weight: addition.weight,
+        isTransposed: change.isTransposed)
+    }
+    storedRows = change.updates.isEmpty ? nil : change.storedRows
+    direction = .merge
+    report = TensorReport(
+      change.name, .replaced, shape: stored.shape, reason: "added by the adapter")
+  }
+
+  private static func info(
+    _ name: TensorName, _ dtype: DType, _ shape: Shape
+  ) throws(SurgeryError) -> TensorInfo {
+    guard let info = TensorInfo(name: name, dtype: dtype, shape: shape) else {
+      throw SurgeryError(.bug, "bug.tensor-size", "no size of \(shape) \(dtype)")
+    }
+    return info
   }
 
   func step(at place: PlannedTensor) -> TensorStep {

@@ -16,6 +16,20 @@ public struct WeightedAdapter: Sendable, Codable, Hashable {
   }
 }
 
+/// A factor for the deltas of some tensors.
+public struct ScaleRule: Sendable, Codable, Hashable {
+  /// A regular expression, matched anywhere in a tensor's name.
+  public var pattern: String
+  /// Multiplies the weight of every adapter there.
+  public var factor: Double
+
+  /// Creates a rule; `--scale-for REGEX=F`.
+  public init(pattern: String, factor: Double) {
+    self.pattern = pattern
+    self.factor = factor
+  }
+}
+
 /// Adds adapters to a model, or takes them out of one.
 public struct MergeRequest: Sendable, Codable {
   /// The direction of the operation.
@@ -40,8 +54,14 @@ public struct MergeRequest: Sendable, Codable {
   public var adapterOptions = AdapterOptions()
   /// Which tensors of the model take part; others are copied.
   public var selection = Selection()
+  /// Factors for the deltas of tensors whose names match; of several that match, the first counts.
+  public var scaleFor: [ScaleRule] = []
   /// The precision of the arithmetic.
   public var precision = Precision.float32
+  /// How results are rounded.
+  public var rounding = RoundingMode.nearest
+  /// Merging writes what takes the merge back bit for bit to this file; unmerging reads it.
+  public var undo: String?
   /// Whether finite results that the storage dtype cannot hold are accepted.
   public var allowOverflow = false
   /// The most bytes of tensors in one shard of the output.

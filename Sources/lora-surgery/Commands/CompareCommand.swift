@@ -5,8 +5,9 @@ import Tensors
 struct CompareCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "compare",
-    abstract: "Compare two checkpoints tensor by tensor.",
+    abstract: "Compare two checkpoints tensor by tensor, or two adapters by their deltas.",
     discussion: """
+      Adapters may be of different dialects and ranks; their deltas are compared in factored form.
       The exit status is 1 where a tensor differs by more than the tolerance.
 
         lora-surgery compare merged/ tuned/
@@ -22,6 +23,7 @@ struct CompareCommand: ParsableCommand {
   @Option(help: "The relative Frobenius error up to which a tensor counts as equal.")
   var tolerance = 0.0
 
+  @OptionGroup var adapters: AdapterReadingOptions
   @OptionGroup var selection: SelectionOptions
   @OptionGroup var common: CommonOptions
 
@@ -32,9 +34,10 @@ struct CompareCommand: ParsableCommand {
   }
 
   func run() throws {
-    let request = CompareRequest(
+    var request = CompareRequest(
       first, second, tolerance: tolerance, selection: selection.selection)
-    let report = try common.execute { (execution) throws(SurgeryError) in
+    request.adapterOptions = try adapters.options()
+    let report = try common.execute { [request] (execution) throws(SurgeryError) in
       try request.run(execution)
     }
     try common.show(report, warnings: report.warnings) { lines(of: report) }
@@ -48,7 +51,7 @@ struct CompareCommand: ParsableCommand {
       : report.modules.filter { $0.verdict != .identical }
         .sorted { ($0.relativeError ?? .infinity) > ($1.relativeError ?? .infinity) }
     var table = TextTable([
-      ("tensor", .left), ("verdict", .left), ("largest", .right), ("relative", .right),
+      ("tensor", .left), ("verdict", .left), ("largest", .right), ("units", .right), ("relative", .right),
       ("cosine", .right),
     ])
     let limit = common.verbose ? shown.count : 20
@@ -57,6 +60,7 @@ struct CompareCommand: ParsableCommand {
         module.tensor.text,
         module.verdict.rawValue + (module.dtypes.map { " (\($0[0]), \($0[1]))" } ?? ""),
         module.maximumDifference.map { Quantities.significant($0) } ?? "",
+        module.maximumUnits.map { Quantities.significant($0) } ?? "",
         module.relativeError.map { Quantities.significant($0) } ?? "",
         module.cosine.map { Quantities.decimals($0, 6) } ?? "",
       ])

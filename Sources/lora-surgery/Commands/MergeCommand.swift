@@ -12,13 +12,20 @@ struct MergeOptions: ParsableArguments {
       "Split the output into shards of at most this size, as 5GB.", valueName: "size"))
   var maxShardSize: ByteSize?
 
+  @Option(
+    help: ArgumentHelp(
+      "merge: write what takes the merge back bit for bit; unmerge: the file to take it back by.",
+      valueName: "file"))
+  var undo: String?
+
+  @OptionGroup var scales: ScaleOptions
   @OptionGroup var adapters: AdapterReadingOptions
   @OptionGroup var output: OutputOptions
   @OptionGroup var selection: SelectionOptions
   @OptionGroup var common: CommonOptions
 
   func run(
-    _ direction: MergeRequest.Direction, model: String, adapters weighted: [WeightedAdapter]
+    _ direction: MergeRequest.Direction, rounding: RoundingMode = .nearest, model: String, adapters weighted: [WeightedAdapter]
   ) throws {
     var request = MergeRequest(
       direction, model: model, adapters: weighted, output: output.output)
@@ -26,6 +33,9 @@ struct MergeOptions: ParsableArguments {
     request.adapterOptions = try adapters.options()
     request.selection = selection.selection
     request.precision = precision
+    request.rounding = rounding
+    request.scaleFor = try scales.rules()
+    request.undo = undo
     request.maximumShardSize = maxShardSize?.bytes
     request.allowOverflow = output.allowOverflow
     request.force = output.force
@@ -37,6 +47,11 @@ struct MergeOptions: ParsableArguments {
       ReportText(report, verbose: common.verbose).lines(width: Console.width)
     }
   }
+}
+
+/// The spellings of `--rounding`.
+enum RoundingChoice: String, ExpressibleByArgument, CaseIterable {
+  case nearest, stochastic
 }
 
 struct MergeCommand: ParsableCommand {
@@ -56,9 +71,19 @@ struct MergeCommand: ParsableCommand {
   @Argument(help: ArgumentHelp("Adapters with their weights.", valueName: "adapter[:weight]"))
   var adapters: [WeightedAdapter]
 
+  @Option(help: "How results are rounded: stochastic keeps small deltas on average.")
+  var rounding = RoundingChoice.nearest
+
+  @Option(help: "The seed of stochastic rounding.")
+  var seed: UInt64 = 0
+
   @OptionGroup var options: MergeOptions
 
-  func run() throws { try options.run(.merge, model: base, adapters: adapters) }
+  func run() throws {
+    try options.run(
+      .merge, rounding: rounding == .nearest ? .nearest : .stochastic(seed: seed), model: base,
+      adapters: adapters)
+  }
 }
 
 struct UnmergeCommand: ParsableCommand {
@@ -66,9 +91,11 @@ struct UnmergeCommand: ParsableCommand {
     commandName: "unmerge",
     abstract: "Take adapters out of a model that they were merged into.",
     discussion: """
-      The changes are subtracted again; what rounding lost when merging stays lost.
+      The changes are subtracted again; what rounding lost when merging stays lost, unless the merge wrote an undo
+      record: then the base comes back bit for bit.
 
         lora-surgery unmerge merged/ adapter/ -o base/
+        lora-surgery unmerge merged/ adapter/ --undo merge.undo -o base/
         lora-surgery unmerge merged.safetensors lora.safetensors:0.7 -o base.safetensors
       """)
 

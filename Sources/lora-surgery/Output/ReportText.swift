@@ -17,16 +17,22 @@ struct ReportText {
       ? report.modules.map { TensorGroup(title: $0.tensor.text, $0) }
       : TensorGroup.groups(of: report.modules)
     let hasEnergies = report.totals.deltaNorm != nil
+    let hasResiduals = report.totals.residualNorm != nil
     var table = TextTable(
       [("tensor", .left), ("count", .right), ("action", .left), ("rank", .right)]
-        + (hasEnergies ? [("delta", .right), ("residual", .right), ("captured", .right)] : []))
+        + (hasEnergies ? [("delta", .right)] : [])
+        + (hasResiduals
+          ? [("residual", .right), ("captured", .right)]
+          : hasEnergies ? [("relative", .right), ("survives", .right)] : []))
     for group in groups {
       var row = [group.title, "\(group.count)", group.action, group.rank]
       if hasEnergies {
+        row.append(group.squaredDelta.map { Quantities.significant($0.squareRoot()) } ?? "")
         row += [
-          group.squaredDelta.map { Quantities.significant($0.squareRoot()) } ?? "",
-          group.squaredResidual.map { Quantities.significant($0.squareRoot()) } ?? "",
-          group.captured.map { Quantities.percent($0) } ?? "",
+          hasResiduals
+            ? group.squaredResidual.map { Quantities.significant($0.squareRoot()) } ?? ""
+            : group.largestRelative.map { Quantities.significant($0) } ?? "",
+          (hasResiduals ? group.captured : group.smallestShare).map { Quantities.percent($0) } ?? "",
         ]
       }
       table.add(row)
@@ -47,6 +53,14 @@ struct ReportText {
         "captured \(Quantities.percent(captured)) of the difference's energy: norm "
           + "\(Quantities.significant(delta)), left \(Quantities.significant(residual))")
     }
+    for adapter in report.adapters ?? [] {
+      lines.append(
+        "\(DisplayText.escaped(adapter.path)): applied \(Quantities.grouped(adapter.applied)) of "
+          + "\(Quantities.grouped(adapter.modules)) modules"
+          + (adapter.weight == 1 ? "" : ", weight \(Quantities.significant(adapter.weight))")
+          + (adapter.excluded == 0 ? "" : "; \(adapter.excluded) not selected"))
+    }
+    if let undo = totals.undoBytes { lines.append("undo record: \(Quantities.bytes(undo))") }
     if let parameters = totals.parameters {
       lines.append("\(Quantities.grouped(parameters)) parameters in the adapter")
     }
@@ -68,6 +82,10 @@ private struct TensorGroup {
   private(set) var ranks = Set<Int>()
   private(set) var squaredDelta: Double?
   private(set) var squaredResidual: Double?
+  /// The largest delta relative to the weights that it changes.
+  private(set) var largestRelative: Double?
+  /// The least share of a delta that rounding left.
+  private(set) var smallestShare: Double?
 
   init(title: String, _ first: TensorReport) {
     self.title = title
@@ -104,9 +122,19 @@ private struct TensorGroup {
 
   private mutating func add(_ module: TensorReport) {
     count += 1
+    addExtremes(module)
     if let rank = module.rank { ranks.insert(rank) }
     if let norm = module.deltaNorm { squaredDelta = (squaredDelta ?? 0) + norm * norm }
     if let norm = module.residualNorm { squaredResidual = (squaredResidual ?? 0) + norm * norm }
+  }
+
+  private mutating func addExtremes(_ module: TensorReport) {
+    if let relative = module.relativeNorm {
+      largestRelative = max(largestRelative ?? 0, relative)
+    }
+    if let share = module.survivingShare {
+      smallestShare = min(smallestShare ?? .infinity, share)
+    }
   }
 
   var rank: String {

@@ -10,7 +10,9 @@ public enum CompactFormat {
   static let preambleSize = 64
   /// Pages and header begin at multiples of this, so that 16-byte vector loads from a mapped raw plane are aligned.
   static let alignment = 16
-  /// Elements of one page; the last page of a tensor holds the rest. 1 MiB of F32: a unit that fits second-level caches.
+  /// Elements of one page.
+  ///
+  /// The last page of a tensor holds the rest. 1 MiB of F32 is a unit that fits second-level caches.
   static let elementsPerPage = 1 << 18
   /// The most elements of one row of a quantised tensor, since its rows are never split over pages.
   public static let maximumQuantisedColumns = 1 << 22
@@ -159,7 +161,8 @@ struct CompactPreamble: Hashable {
     }
     let limit = min(
       CompactFormat.maximumHeaderSize,
-      storedHeaderSize.multipliedReportingOverflow(by: CompactFormat.maximumHeaderRatio).partialValue)
+      storedHeaderSize.multipliedReportingOverflow(by: CompactFormat.maximumHeaderRatio)
+        .partialValue)
     guard headerSize <= limit, headerSize >= 2,
       storedHeaderSize <= CompactFormat.maximumHeaderSize
     else {
@@ -176,4 +179,9 @@ extension UInt32 {
     let digits = String(self, radix: 16)
     return String(repeating: "0", count: 8 - digits.count) + digits
   }
+}
+
+extension [UInt8] {
+  /// The CRC-32 of the bytes, as zlib computes it.
+  public var crc32: UInt32 { CRC32.of(self) }
 }

@@ -72,7 +72,8 @@ public struct CompactHeader: Sendable {
     for entry in entries {
       let tensor = try Tensor(entry, at: &position, before: preamble.headerOffset)
       guard names.insert(tensor.info.name).inserted else {
-        throw SurgeryError.lra("name", "two tensors have the same name", tensor: tensor.info.name.text)
+        throw SurgeryError.lra(
+          "name", "two tensors have the same name", tensor: tensor.info.name.text)
       }
       let (sum, overflow) = expanded.addingReportingOverflow(UInt64(tensor.info.byteCount))
       guard !overflow, sum <= limit else {
@@ -117,7 +118,8 @@ public struct CompactHeader: Sendable {
     }
     for member in members {
       guard let text = member.value.text else {
-        throw SurgeryError.lra("header", "metadata has a value that is no string", found: member.key)
+        throw SurgeryError.lra(
+          "header", "metadata has a value that is no string", found: member.key)
       }
       metadata[member.key] = text
     }
@@ -165,14 +167,17 @@ extension CompactHeader.Tensor {
     pages = []
     // Pages are counted from the list, never from the shape, which has not been paid for yet.
     guard numbers.count % 2 == 0, numbers.count / 2 == pageCount else {
-      throw wrong("pages", "the tensor has a wrong number of pages", "\(pageCount)", "\(numbers.count / 2)")
+      throw wrong(
+        "pages", "the tensor has a wrong number of pages", "\(pageCount)", "\(numbers.count / 2)")
     }
     for index in stride(from: 0, to: numbers.count, by: 2) {
       guard let size = numbers[index].integer, let crc = numbers[index + 1].integer, size > 0,
         let crc = UInt32(exactly: crc)
       else { throw wrong("pages", "a page has no size and checksum") }
       guard let start = CompactFormat.aligned(position), start <= end, UInt64(size) <= end - start
-      else { throw wrong("layout", "a page reaches into the header", "\(end)", "\(position) + \(size)") }
+      else {
+        throw wrong("layout", "a page reaches into the header", "\(end)", "\(position) + \(size)")
+      }
       guard size <= maximumPageSize else {
         throw wrong("pages", "a page is larger than what it holds", "\(maximumPageSize)", "\(size)")
       }

@@ -150,6 +150,7 @@ enum CompactPlane {
   static func inflate(
     _ source: Span<UInt8>, into target: inout MutableRawSpan
   ) throws(SurgeryError) {
+    if LiteralInflate.decode(source, into: &target) { return }
     let inflater = try Inflater()
     let input = unsafe source.bytes
     var (read, written) = (0, 0)

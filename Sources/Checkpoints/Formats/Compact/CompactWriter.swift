@@ -125,7 +125,8 @@ final class CompactWriter: TensorFileWriter {
   ) throws(SurgeryError) {
     state.pages[tensor].append(
       CompactHeader.Page(offset: state.position, size: page.count, crc: CRC32.of(page)))
-    let padding = (CompactFormat.alignment - page.count % CompactFormat.alignment)
+    let padding =
+      (CompactFormat.alignment - page.count % CompactFormat.alignment)
       % CompactFormat.alignment
     let bytes = page + [UInt8](repeating: 0, count: padding)
     try file.write(bytes, at: state.position)

@@ -77,7 +77,8 @@ struct HuffmanCode {
     return depths
   }
 
-  private static func patterns(_ lengths: [UInt8]) -> [UInt16] {
+  /// The canonical patterns of code lengths, first bit lowest.
+  static func patterns(_ lengths: [UInt8]) -> [UInt16] {
     var starts = [UInt16](repeating: 0, count: 17)
     var perLength = [UInt16](repeating: 0, count: 17)
     for length in lengths where length > 0 { perLength[Int(length)] += 1 }

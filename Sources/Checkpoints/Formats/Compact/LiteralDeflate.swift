@@ -58,7 +58,7 @@ struct LiteralDeflate {
     init(_ range: Range<Int>, _ counts: [UInt32]) {
       self.range = range
       self.counts = counts
-      code = HuffmanCode(counts: counts, limit: 15)
+      code = HuffmanCode(counts: counts, limit: LiteralInflate.maximumBits)
     }
 
     /// Bits of the block, with an estimate of its table: about 5 for each symbol that occurs.

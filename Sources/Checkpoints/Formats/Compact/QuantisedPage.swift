@@ -114,7 +114,8 @@ enum QuantisedPage {
       }
       dequantise(
         tops.span.extracting(top..<(top + columns)),
-        lows: lows.span, at: low, outliers: outliers.span, from: &outlier, step: steps[row], shift: Int32(shifts[row]),
+        lows: lows.span, at: low, outliers: outliers.span, from: &outlier, step: steps[row],
+        shift: Int32(shifts[row]),
         into: &bytes, at: 4 * row * columns)
       top += columns
       if shifts[row] > 0 { low += columns }
@@ -142,7 +143,8 @@ enum QuantisedPage {
       } else {
         let unit = Int32(1) &<< shift
         for index in tops.indices {
-          let code = Int32(Int8(bitPattern: tops[index])) &* unit | Int32(lows[low &+ index]) & (unit &- 1)
+          let code =
+            Int32(Int8(bitPattern: tops[index])) &* unit | Int32(lows[low &+ index]) & (unit &- 1)
           unsafe target.storeBytes(
             of: (Float(code) * step).bitPattern.littleEndian, toByteOffset: offset &+ 4 &* index,
             as: UInt32.self)

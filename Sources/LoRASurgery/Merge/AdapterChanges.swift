@@ -1,0 +1,150 @@
+import Adapters
+import Checkpoints
+import Tensors
+
+/// What one adapter does to one tensor, with the weight that the user gives it there.
+struct WeightedUpdates: Sendable {
+  var updates: TensorUpdates
+  var weight: Double
+}
+
+/// What all adapters of a request do to a model.
+struct AdapterChanges {
+  private(set) var updates: [TensorName: [WeightedUpdates]] = [:]
+  private(set) var additions: [WeightedUpdates] = []
+  private(set) var reports: [AdapterReport] = []
+  private(set) var factors: [Factor] = []
+  private(set) var warnings: [String] = []
+  private(set) var inputs: [InputFile] = []
+
+  /// Opens and resolves every adapter.
+  ///
+  /// - Throws: What opening and resolving throw; `merge.weight`, `merge.quantised`, `merge.conflict`, `usage.scale-for`.
+  init(_ request: MergeRequest, model: Checkpoint) throws(SurgeryError) {
+    let matcher = try request.selection.matcher()
+    let scales = try ScaleRules(request.scaleFor)
+    var used = Set<Int>()
+    for weighted in request.adapters {
+      guard weighted.weight.isFinite else {
+        throw SurgeryError(
+          .usage, "merge.weight", "the weight of an adapter is not finite", file: weighted.path,
+          found: "\(weighted.weight)")
+      }
+      let adapter = try Adapter(opening: weighted.path, options: request.adapterOptions)
+      let resolved = try adapter.resolved(against: model, options: request.adapterOptions)
+      warnings += resolved.warnings
+      inputs += adapter.inputs
+      var applied = 0
+      var excluded = 0
+      for tensor in resolved.tensors {
+        let count = tensor.updates.count + (tensor.replacement == nil ? 0 : 1)
+        guard matcher.selects(tensor.name) else {
+          excluded += count
+          continue
+        }
+        applied += count
+        try QuantisedBase.refuse(tensor, in: model)
+        let rule = scales.rule(for: tensor.name)
+        if let rule { used.insert(rule.index) }
+        updates[tensor.name, default: []].append(
+          WeightedUpdates(updates: tensor, weight: weighted.weight * (rule?.factor ?? 1)))
+        factors += tensor.updates.flatMap(\.update.factors)
+        if tensor.replacement != nil { factors.append(Factor(tensor.source)) }
+      }
+      for addition in resolved.additions {
+        let count = addition.updates.count + (addition.replacement == nil ? 0 : 1)
+        guard matcher.selects(addition.name) else {
+          excluded += count
+          continue
+        }
+        guard model[addition.name] == nil,
+          !additions.contains(where: { $0.updates.name == addition.name })
+        else {
+          throw SurgeryError(
+            .data, "merge.conflict", "an adapter adds a tensor that is there already",
+            file: weighted.path, tensor: addition.name.text)
+        }
+        applied += count
+        additions.append(WeightedUpdates(updates: addition, weight: weighted.weight))
+        factors += addition.updates.flatMap(\.update.factors)
+      }
+      reports.append(
+        AdapterReport(
+          path: weighted.path, weight: weighted.weight, dialect: adapter.provenance.dialect.rawValue,
+          modules: adapter.modules.count + adapter.replacements.count, applied: applied,
+          excluded: excluded, unmatched: resolved.unmatched))
+    }
+    if let unused = request.scaleFor.indices.first(where: { !used.contains($0) }) {
+      throw SurgeryError(
+        .usage, "usage.scale-for", "--scale-for matches no tensor that an adapter changes",
+        found: request.scaleFor[unused].pattern)
+    }
+  }
+
+  /// Fails where a factor holds NaN or infinity, before anything is written.
+  ///
+  /// - Throws: `adapter.non-finite` with the tensor and the index.
+  static func checkFinite(
+    _ factors: [Factor], _ execution: Execution
+  ) throws(SurgeryError) {
+    let floating = factors.filter(\.dtype.isFloatingPoint)
+    _ = try Workers(count: execution.jobs).map(
+      floating.count, cost: { floating[$0].count }, interruption: execution.interruption
+    ) { (index) throws(SurgeryError) in
+      let statistics = try TensorStatistics(
+        of: floating[index].tensor, interruption: execution.interruption,
+        progress: execution.progress)
+      guard let element = statistics.firstNonFinite else { return }
+      let tensor = floating[index].tensor
+      throw SurgeryError(
+        .data, "adapter.non-finite", "the adapter has a value that is not finite",
+        file: tensor.source.file.path, tensor: tensor.name.text, expected: "finite values",
+        found: "element \(element)")
+    }
+  }
+}
+
+/// The factors that `--scale-for` gives.
+private struct ScaleRules {
+  private let rules: [(pattern: NamePattern, factor: Double)]
+
+  init(_ rules: [ScaleRule]) throws(SurgeryError) {
+    self.rules = try rules.map { (rule) throws(SurgeryError) in
+      guard rule.factor.isFinite else {
+        throw SurgeryError(
+          .usage, "usage.scale-for", "the factor is not finite", found: "\(rule.factor)")
+      }
+      return (try NamePattern(rule.pattern), rule.factor)
+    }
+  }
+
+  func rule(for name: TensorName) -> (index: Int, factor: Double)? {
+    rules.firstIndex { $0.pattern.matches(name.text) }.map { ($0, rules[$0].factor) }
+  }
+}
+
+/// Recognises bases whose tensors are not the weights themselves but codes of them.
+enum QuantisedBase {
+  /// Names beside a weight that only quantised models have: bitsandbytes, float8 with scales, GPTQ and AWQ.
+  private static let companions = [
+    "weight_scale", "weight_scale_inv", "scale_weight", "weight.absmax", "weight.quant_map", "SCB",
+    "qweight", "qzeros", "weight_scale_2",
+  ]
+
+  /// Fails where a tensor to change has such a companion.
+  ///
+  /// Dequantising will go here: the update would then apply to the decoded weight.
+  ///
+  /// - Throws: `merge.quantised`.
+  static func refuse(_ tensor: TensorUpdates, in model: Checkpoint) throws(SurgeryError) {
+    let name = tensor.name.text
+    let module = name.hasSuffix(".weight") ? String(name.dropLast(7)) : name
+    for companion in companions {
+      guard let found = model[TensorName("\(module).\(companion)")] else { continue }
+      throw SurgeryError(
+        .unsupported, "merge.quantised", "the base is quantised: the tensor holds codes, not weights",
+        file: model.path, tensor: name, found: "\(found.name) beside it",
+        hint: "merge into the model in its original precision, then quantise again")
+    }
+  }
+}

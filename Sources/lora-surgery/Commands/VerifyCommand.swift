@@ -1,0 +1,83 @@
+import ArgumentParser
+import LoRASurgery
+import Tensors
+
+struct VerifyCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "verify",
+    abstract: "Check that a model is what merging adapters into a base gives.",
+    discussion: """
+      Every tensor is exact, within one unit in the last place, or off; the usual accidents are named. The exit status
+      is 1 where a tensor is off.
+
+        lora-surgery verify --base base/ --adapter adapter/ --merged merged/
+      """)
+
+  @Option(help: "The base: a file or folder.")
+  var base: String
+
+  @Option(
+    name: .customLong("adapter"),
+    help: ArgumentHelp(
+      "An adapter with its weight, in the order of merging (repeatable).",
+      valueName: "adapter[:weight]"))
+  var adapters: [WeightedAdapter]
+
+  @Option(help: "The model to check: a file or folder.")
+  var merged: String
+
+  @Option(help: "The precision of the arithmetic.")
+  var precision = Precision.float32
+
+  @OptionGroup var reading: AdapterReadingOptions
+  @OptionGroup var scales: ScaleOptions
+  @OptionGroup var selection: SelectionOptions
+  @OptionGroup var common: CommonOptions
+
+  func run() throws {
+    var request = VerifyRequest(base: base, adapters: adapters, merged: merged)
+    request.adapterOptions = try reading.options()
+    request.scaleFor = try scales.rules()
+    request.selection = selection.selection
+    request.precision = precision
+    let report = try common.execute { [request] (execution) throws(SurgeryError) in
+      try request.run(execution)
+    }
+    try common.show(report, warnings: report.warnings) { lines(of: report) }
+    if !report.verified { throw ExitCode(1) }
+  }
+
+  private func lines(of report: VerifyReport) -> [String] {
+    let shown = common.verbose ? report.modules : report.modules.filter { !$0.passes }
+    var table = TextTable([
+      ("tensor", .left), ("verdict", .left), ("exact", .right), ("units", .right),
+      ("factor", .right), ("what happened", .left),
+    ])
+    let limit = common.verbose ? shown.count : 20
+    for module in shown.prefix(limit) {
+      table.add([
+        module.tensor.text, module.verdict.rawValue,
+        module.exactShare.map { Quantities.percent($0) } ?? "",
+        module.maximumUnits.map { "\($0)" } ?? "",
+        module.factor.map { Quantities.significant($0) } ?? "",
+        [module.accident?.rawValue, module.reason].compactMap { $0 }.joined(separator: ": "),
+      ])
+    }
+    var lines = shown.isEmpty ? [] : table.lines(width: Console.width) + [""]
+    if shown.count > limit {
+      lines.append("… and \(shown.count - limit) more, which --verbose shows")
+    }
+    let counts = TensorVerification.Verdict.allCases.map { verdict in
+      (verdict, report.modules.count { $0.verdict == verdict })
+    }
+    lines.append(
+      "\(Quantities.grouped(report.modules.count)) tensors: "
+        + counts.filter { $0.1 > 0 }.map { "\(Quantities.grouped($0.1)) \($0.0.rawValue)" }
+        .joined(separator: ", "))
+    lines.append(
+      report.verified
+        ? "verified: the model is base and adapter to the rounding of its dtype"
+        : "not verified" + (report.accident.map { ": \($0.rawValue)" } ?? ""))
+    return lines
+  }
+}
