@@ -76,7 +76,8 @@ public struct Decomposed: Update {
   public var factors: [Factor] { inner.factors + [magnitude] }
   /// The norm of the sum is lost in merging.
   public var inversion: Inversion {
-    .impossible("DoRA divides by the norm of the unmerged sum, which the merged weight no longer tells")
+    .impossible(
+      "DoRA divides by the norm of the unmerged sum, which the merged weight no longer tells")
   }
   /// Whole rows or whole columns, as the norm runs over them.
   public var need: BlockNeed {

@@ -31,7 +31,7 @@ extension ConvertRequest {
         arithmetic: Arithmetic(allowOverflow: allowOverflow)
       ).run(steps)
       try writer.commit()
-      for (position, outcome) in zip(positions, outcomes) 
+      for (position, outcome) in zip(positions, outcomes)
       where outcome.sums.loss.overflowed > 0 {
         finished[position].overflowed = outcome.sums.loss.overflowed
       }

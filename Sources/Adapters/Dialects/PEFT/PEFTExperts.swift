@@ -31,8 +31,10 @@ struct PEFTExperts {
     let components = module.path.split(separator: ".").map(String.init)
     let depth = components.reversed().prefix { $0 == "base_layer" }.count
     let path = components.dropLast(depth).joined(separator: ".")
-    let candidates = parameters.filter { ".\(path)".hasSuffix(".\($0.module)") || $0.module.isEmpty }
-      .map(\.name)
+    let candidates = parameters.filter {
+      ".\(path)".hasSuffix(".\($0.module)") || $0.module.isEmpty
+    }
+    .map(\.name)
     guard !candidates.isEmpty, let down = module.parts["lora_A"], let up = module.parts["lora_B"]
     else { return nil }
     // The outermost wrapper, without .base_layer, belongs to the last parameter.
@@ -63,7 +65,9 @@ struct PEFTExperts {
   /// are; 0.19.0 had it inverted.
   private var squareRule: StackedLowRank.SquareRule {
     guard let version = config.json["peft_version"]?.text else { return .unknown }
-    let numbers = version.split(separator: ".").prefix(3).map { Int($0.prefix { $0.isNumber }) ?? 0 }
+    let numbers = version.split(separator: ".").prefix(3).map {
+      Int($0.prefix { $0.isNumber }) ?? 0
+    }
     guard numbers.count >= 2 else { return .unknown }
     if numbers[0] == 0, numbers[1] < 19 { return .transposed }
     if numbers[0] == 0, numbers[1] == 19, numbers.count < 3 || numbers[2] == 0 { return .unknown }

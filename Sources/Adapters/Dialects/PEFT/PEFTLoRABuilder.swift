@@ -55,11 +55,14 @@ struct PEFTLoRABuilder {
     if let tokens = module.parts["trainable_tokens_delta"], module.parts.count == 1, let config {
       return [try PEFTTokens(config).update(of: module.path, tokens)]
     }
-    if let experts = try PEFTExperts(config, rank: rank)?.updates(of: module, scale: { path in
-      self.options.scale(
-        path, rank: self.ranks?[path]?.value ?? self.rank ?? 1,
-        alpha: self.alphas?[path]?.value ?? self.alpha, rule: self.rule)
-    }) {
+    if let experts = try PEFTExperts(config, rank: rank)?.updates(
+      of: module,
+      scale: { path in
+        self.options.scale(
+          path, rank: self.ranks?[path]?.value ?? self.rank ?? 1,
+          alpha: self.alphas?[path]?.value ?? self.alpha, rule: self.rule)
+      })
+    {
       return experts
     }
     var parts = module.parts
