@@ -150,7 +150,7 @@ run_kill() {
   for call in pwrite64 copy_file_range fsync renameat2 rename fchmod; do
     for ((n = 1; n <= nth; n++)); do
       prepare old
-      strace -f -o "$work/trace" -e trace=$call -e inject=$call:signal=SIGKILL:when=$n "$T" "${command[@]}" 2>"$work/err"; status=$?
+      { strace -f -o "$work/trace" -e trace=$call -e inject=$call:signal=SIGKILL:when=$n "$T" "${command[@]}" 2>"$work/err"; status=$?; } 2>/dev/null
       check $status "strace -f -e inject=$call:signal=SIGKILL:when=$n"
       grep -q 'SIGKILL' "$work/trace" || break
     done
@@ -216,7 +216,8 @@ run_size() {
   local need; need=$(stat -c %s "$work/base.safetensors")
   for limit in 0 1 8 1000 $((need / 2)) $((need - 1)); do
     prepare old
-    prlimit --fsize=$limit "$T" "${command[@]}" 2>"$work/err"; status=$?
+    # Through a pipe, since the limit holds for the file of messages too.
+    { prlimit --fsize=$limit "$T" "${command[@]}" 2>&1; echo $? >"$work/status"; } | cat >"$work/err"; status=$(cat "$work/status")
     [ $status = 74 ] || fail "prlimit --fsize=$limit: exit $status"
     check $status "prlimit --fsize=$limit"
   done

@@ -177,7 +177,11 @@ enum FileSystem {
 
   /// `fsync`; never called twice on a file after a failure, since the kernel drops the pages it could not write.
   static func flush(_ descriptor: FileDescriptor) throws(Errno) {
-    try check(fsync(descriptor.rawValue))
+    // Interrupted before it began is no failure: no page has been dropped.
+    while fsync(descriptor.rawValue) != 0 {
+      let error = Errno(rawValue: errno)
+      if error != .interrupted { throw error }
+    }
   }
 
   /// Flushes a folder, so that a rename in it survives a power cut.

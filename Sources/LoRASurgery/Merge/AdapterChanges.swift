@@ -70,7 +70,8 @@ struct AdapterChanges {
       }
       reports.append(
         AdapterReport(
-          path: weighted.path, weight: weighted.weight, dialect: adapter.provenance.dialect.rawValue,
+          path: weighted.path, weight: weighted.weight,
+          dialect: adapter.provenance.dialect.rawValue,
           modules: adapter.modules.count + adapter.replacements.count, applied: applied,
           excluded: excluded, unmatched: resolved.unmatched))
     }
@@ -142,7 +143,8 @@ enum QuantisedBase {
     for companion in companions {
       guard let found = model[TensorName("\(module).\(companion)")] else { continue }
       throw SurgeryError(
-        .unsupported, "merge.quantised", "the base is quantised: the tensor holds codes, not weights",
+        .unsupported, "merge.quantised",
+        "the base is quantised: the tensor holds codes, not weights",
         file: model.path, tensor: name, found: "\(found.name) beside it",
         hint: "merge into the model in its original precision, then quantise again")
     }

@@ -27,7 +27,8 @@ extension MergeRequest {
     if direction == .unmerge, !dryRun {
       report.warnings.append(
         "what rounding lost when merging stays lost: \(report.roundedElements) elements of the changed tensors "
-          + "may differ from the base by a unit in the last place or more; merge --undo writes a record that restores them")
+          + "may differ from the base by a unit in the last place or more; merge --undo writes a record that restores them"
+      )
     }
     report.totals.bytesRead = model.byteCount
     report.totals.seconds = stopwatch.seconds

@@ -80,7 +80,9 @@ struct PlannedRewrite {
         throw SurgeryError(
           .data, "unmerge.impossible", "the change cannot be taken out: \(obstacle)",
           file: request.model, tensor: tensor.name.text,
-          hint: "--undo with the record of the merge restores it; so does the base; or --exclude the tensor")
+          hint:
+            "--undo with the record of the merge restores it; so does the base; or --exclude the tensor"
+        )
       }
       if let reason = change.updates.replacement {
         guard index == 0 || changes[..<index].allSatisfy({ $0.updates.replacement == nil }) else {

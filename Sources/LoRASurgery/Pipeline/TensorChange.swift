@@ -68,7 +68,8 @@ struct TensorChange<Scalar: BLASScalar>: Sendable {
   /// Lends the part of a block that an update changes, with its place in the update's own matrix.
   private func visit<Failure: Error>(
     _ planned: PlannedUpdate, _ block: inout Matrix<Scalar>, _ outputs: Range<Int>,
-    _ inputs: Range<Int>, _ body: (inout Matrix<Scalar>, Range<Int>, Range<Int>) throws(Failure) -> Void
+    _ inputs: Range<Int>,
+    _ body: (inout Matrix<Scalar>, Range<Int>, Range<Int>) throws(Failure) -> Void
   ) throws(Failure) {
     let common = outputs.clamped(to: planned.rows)
     guard !common.isEmpty else { return }

@@ -38,12 +38,15 @@ struct BasePrediction<Scalar: BLASScalar>: Sendable {
 extension TensorStep {
   /// What the base of this step can be predicted from once it is merged.
   ///
-  /// - Parameter base: The base's tensor, which is not the source where the adapter replaces it.
+  /// - Parameters:
+  ///   - base: The base's tensor.
+  ///   - isReplaced: Whether the source is the adapter's own tensor instead.
   func undoPrediction(of base: TensorInfo, isReplaced: Bool) -> UndoRecord.Prediction {
     guard dtype == base.dtype, source.info.shape == base.shape, dtype.isNumeric else {
       return .nothing
     }
-    if isReplaced { return updates.isEmpty ? .merged : .nothing }
+    // Of a tensor that takes another's place, only the bytes of a copy are at hand when its base is recorded.
+    if isReplaced { return isCopy ? .merged : .nothing }
     return isAdditive && updates.allSatisfy(\.update.isReproducible) && dtype.isFloatingPoint
       ? .subtract : .merged
   }

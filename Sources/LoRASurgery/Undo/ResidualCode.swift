@@ -194,7 +194,8 @@ enum ResidualCode {
       while position < code.count {
         let distance = try readLEB128(code, &position)
         let value = try readLEB128(code, &position)
-        guard distance > 0, distance <= UInt64(count - 1 - place), let value = Pattern(exactly: value)
+        guard distance > 0, distance <= UInt64(count - 1 - place),
+          let value = Pattern(exactly: value)
         else { throw damaged }
         place += Int(distance)
         residuals[place] = unzigzag(value)

@@ -22,7 +22,8 @@ extension MergeRequest {
     own.scaleFor = []
     let changes = try AdapterChanges(own, model: model)
     let entries = Dictionary(
-      record.tensors.enumerated().map { ($1.base.name, $0) }, uniquingKeysWith: { first, _ in first })
+      record.tensors.enumerated().map { ($1.base.name, $0) },
+      uniquingKeysWith: { first, _ in first })
     for entry in record.tensors {
       guard let merged = model[entry.base.name], merged.info.dtype == entry.mergedDType,
         merged.info.shape == entry.mergedShape
@@ -30,7 +31,8 @@ extension MergeRequest {
         throw SurgeryError(
           .data, "undo.other-merged", "the record is of another merge", file: path,
           tensor: entry.base.name.text, expected: "\(entry.mergedDType) \(entry.mergedShape)",
-          found: model[entry.base.name].map { "\($0.info.dtype) \($0.info.shape)" } ?? "no such tensor")
+          found: model[entry.base.name].map { "\($0.info.dtype) \($0.info.shape)" }
+            ?? "no such tensor")
       }
     }
     let added = Set(record.added)

@@ -5,9 +5,20 @@ import Tensors
 
 /// Why a tensor is not what merging gives.
 ///
-/// With the base *B*, the expected delta *D* and the tensor *M*, least squares give the factor *f* with which *D* is in *M - B*;
-/// what is left of *M - B* then says whether a factor explains the difference.
+/// With the base *B*, the expected delta *D* and the tensor *M*: the factor of each known mistake is tried by rounding
+/// *B + f D* as a merge would and measuring how far *M* is from it. Where none explains *M*, least squares give the factor with
+/// which *D* is in *M - B*, and what is left then tells a wrong scale from another base.
 struct Diagnosis: Sendable {
+  /// A mistake that multiplies the delta.
+  private struct Candidate: Sendable {
+    var factor: Double
+    var accident: TensorVerification.Accident
+    var reason: String
+    /// The squared distance of *M* from what this mistake gives.
+    var squaredDistance = 0.0
+  }
+
+  private var candidates: [Candidate]
   private var squaredDelta = 0.0
   private var squaredChange = 0.0
   private var product = 0.0
@@ -19,46 +30,55 @@ struct Diagnosis: Sendable {
   private static let maximumTransposed = 1 << 26
 
   /// Streams base, expected and stored tensor in double precision.
+  ///
+  /// - Parameters:
+  ///   - step: The merge that was expected.
+  ///   - merged: The tensor that is there.
+  ///   - execution: The token that stops the work.
+  /// - Throws: What reading throws.
   init(
     _ step: TensorStep, _ merged: StoredTensor, _ execution: Execution
   ) throws(SurgeryError) {
     var exact = step
     exact.dtype = .f64
-    let columns = step.geometry.columns
-    let isSquare = step.geometry.rows == columns && columns * columns <= Self.maximumTransposed
-    var reader = try ElementReader<Double>(
-      merged, capacity: step.geometry.rowsPerBlock * columns)
+    candidates = Self.candidates(for: step)
+    let (rows, columns) = (step.geometry.rows, step.geometry.columns)
+    let isSquare = rows == columns && columns * columns <= Self.maximumTransposed
+    let capacity = step.geometry.rowsPerBlock * columns
+    var reader = try ElementReader<Double>(merged, capacity: capacity)
     var buffers = BlockBuffers<Double>()
     var (changes, deltas): ([Double], [Double]) = ([], [])
-    var sums = (delta: 0.0, change: 0.0, product: 0.0, rounding: 0.0)
-    let bits = Self.fractionBits(of: merged.info.dtype)
+    var found = self
+    let rounding = MistakeRounding(merged.info.dtype)
     _ = try BlockRewriting<Double>(exact, Arithmetic(precision: .float64)).run(
       blocks: 0..<step.geometry.count, buffers: &buffers, interruption: execution.interruption
     ) { (rows, input, output, _) throws(SurgeryError) in
       let count = rows.count * columns
-      var (base, expected) = ([Double](repeating: 0, count: count), [Double](repeating: 0, count: count))
-      var actual = expected
+      var base = [Double](repeating: 0, count: count)
+      var (expected, actual) = (base, base)
       Self.widen(input, step.source.info.dtype, into: &base)
       Self.widen(output, .f64, into: &expected)
       var span = actual.mutableSpan
       try reader.read(from: rows.lowerBound * columns, into: &span)
       for index in 0..<count {
-        let (delta, change) = (expected[index] - base[index], actual[index] - base[index])
-        sums.delta += delta * delta
-        sums.change += change * change
-        sums.product += delta * change
-        let unit = actual[index] == 0 ? 0 : actual[index].magnitude.binade * bits
-        sums.rounding += unit * unit / 12
+        expected[index] -= base[index]
+        let (delta, change) = (expected[index], actual[index] - base[index])
+        found.squaredDelta += delta * delta
+        found.squaredChange += change * change
+        found.product += delta * change
+        let unit = rounding.unit(at: actual[index])
+        found.squaredRounding += unit * unit / 12
         if isSquare {
           deltas.append(delta)
           changes.append(change)
         }
       }
+      for index in found.candidates.indices {
+        found.candidates[index].squaredDistance += rounding.squaredDistance(
+          of: actual, from: base, expected, times: found.candidates[index].factor)
+      }
     }
-    squaredDelta = sums.delta
-    squaredChange = sums.change
-    product = sums.product
-    squaredRounding = sums.rounding
+    self = found
     if isSquare {
       var sum = 0.0
       for row in 0..<columns {
@@ -75,77 +95,109 @@ struct Diagnosis: Sendable {
     unsafe Double.widen(bytes.span.bytes, from: dtype, into: &span)
   }
 
-  /// A unit in the last place of a number of binade 1.
-  private static func fractionBits(of dtype: DType) -> Double {
-    switch dtype {
-    case .bf16: 0x1p-7
-    case .f16: 0x1p-10
-    case .f32: 0x1p-23
-    case .f8e4m3: 0x1p-3
-    case .f8e5m2: 0x1p-2
-    default: 0x1p-52
-    }
-  }
-
   /// How much of the expected delta is there.
   var factor: Double? { squaredDelta > 0 ? product / squaredDelta : nil }
 
   /// What most likely happened.
-  ///
-  /// - Parameter step: The merge that was expected.
-  /// - Returns: The accident and its explanation.
-  func accident(of step: TensorStep) -> (TensorVerification.Accident, String?) {
+  var accident: (TensorVerification.Accident, String?) {
     if squaredChange == 0 { return (.notApplied, "the tensor is the base's") }
-    guard let factor, squaredDelta > 0 else { return (.otherBase, nil) }
-    // Beyond rounding: a few steps of it, or a tenth of the delta.
-    let left = max(0, squaredChange - factor * factor * squaredDelta)
-    let isExplained = left <= max(16 * squaredRounding, 0.01 * squaredDelta)
+    guard let factor else { return (.otherBase, "the adapter's delta is zero here") }
     let norms = (squaredDelta * squaredChange).squareRoot()
     if let transposedProduct, transposedProduct / norms > 0.9, product / norms < 0.9 {
       return (.transposed, "the transpose of the delta was added")
     }
-    guard isExplained else {
-      return (
-        .otherBase,
-        "tensor and base differ by \(Self.percent((left / squaredDelta).squareRoot())) of the delta's norm beyond the delta"
-      )
+    // A mistake explains the tensor where what it leaves is like rounding once or twice more, and little beside the delta.
+    let bound = min(4 * squaredRounding, 0.04 * max(squaredDelta, squaredChange))
+    if let best = candidates.min(by: { $0.squaredDistance < $1.squaredDistance }),
+      best.squaredDistance <= bound
+    {
+      return (best.accident, best.reason)
     }
-    // How far rounding alone may move the factor.
-    let slack = 0.01 + 4 * (squaredRounding / squaredDelta).squareRoot() / 100
-    func isNear(_ value: Double) -> Bool {
-      (factor - value).magnitude <= slack * max(1, value.magnitude)
+    let left = max(0, squaredChange - factor * factor * squaredDelta)
+    if left <= max(16 * squaredRounding, 0.01 * squaredDelta) {
+      return (.wrongScale, "factor \(Self.significant(factor)) of the expected delta")
     }
-    if isNear(1) { return (.lowPrecision, "the delta is right, but rounded more than once") }
-    if isNear(0) { return (.notApplied, "none of the delta is there") }
-    if isNear(-1) { return (.subtracted, "the delta was taken out of the base instead of added") }
-    for (value, what) in Self.knownFactors(of: step) where isNear(value) {
-      return (.wrongScale, "factor \(Self.significant(factor)): \(what)")
-    }
-    if isNear(2) { return (.mergedTwice, "the delta is there twice") }
-    return (.wrongScale, "factor \(Self.significant(factor)) of the expected delta")
+    let share = Int(((left / squaredDelta).squareRoot() * 100).rounded())
+    return (.otherBase, "tensor and base differ beyond the delta, by \(share) % of its norm")
   }
 
-  /// Mistakes in the scale of a single low-rank update, and the factor that each gives.
-  private static func knownFactors(of step: TensorStep) -> [(Double, String)] {
-    guard step.updates.count == 1, let update = step.updates.first,
-      let rank = update.update.rank.map(Double.init), rank > 1, update.scale != 0
-    else { return [(0.5, "the delta is halved")] }
-    let (root, scale) = (rank.squareRoot(), update.scale)
-    var factors: [(Double, String)] = [
-      (root, "alpha / sqrt(r) instead of alpha / r"),
-      (1 / root, "alpha / r instead of alpha / sqrt(r)"),
-      (rank, "alpha instead of alpha / r"),
+  /// The mistakes that are tried; of those with the same factor the first is named.
+  private static func candidates(for step: TensorStep) -> [Candidate] {
+    var all = [
+      Candidate(
+        factor: 1, accident: .lowPrecision, reason: "the delta is right, but rounded more than once"
+      ),
+      Candidate(factor: 0, accident: .notApplied, reason: "none of the delta is there"),
+      Candidate(factor: 2, accident: .mergedTwice, reason: "the delta is there twice"),
+      Candidate(
+        factor: -1, accident: .subtracted, reason: "the delta was taken out of the base"),
     ]
-    // A scale of 2 left out looks like a halved one: both readings are given.
-    if scale != 1 { factors.append((1 / scale, "the scale was left out (1 instead of \(significant(scale)))")) }
-    factors.append((1 / scale / rank, "alpha was left out (1 / r instead of \(significant(scale)))"))
-    factors.append((0.5, "the delta is halved"))
-    return factors.filter { $0.0 != 1 && $0.0 != 2 }
+    func add(_ factor: Double, _ what: String) {
+      guard factor.isFinite, !all.contains(where: { ($0.factor - factor).magnitude < 1e-6 }) else {
+        return
+      }
+      all.append(
+        Candidate(
+          factor: factor, accident: .wrongScale, reason: "factor \(significant(factor)): \(what)"))
+    }
+    if step.updates.count == 1, let update = step.updates.first,
+      let rank = update.update.rank.map(Double.init), rank > 1, update.scale != 0
+    {
+      let scale = update.scale
+      add(rank.squareRoot(), "alpha / sqrt(r) instead of alpha / r")
+      add(1 / rank.squareRoot(), "alpha / r instead of alpha / sqrt(r)")
+      add(rank, "alpha instead of alpha / r")
+      add(1 / scale, "the scale was left out: 1 instead of \(significant(scale))")
+      add(1 / (scale * rank), "alpha was left out: 1 / r instead of \(significant(scale))")
+    }
+    add(0.5, "the delta is halved")
+    return all
   }
 
   private static func significant(_ value: Double) -> String {
     "\((value * 1000).rounded() / 1000)"
   }
+}
 
-  private static func percent(_ value: Double) -> String { "\(Int((value * 100).rounded())) %" }
+/// Rounds what a mistake would give as a merge does.
+private struct MistakeRounding: Sendable {
+  private let dtype: DType
+  private let fraction: Double
+
+  init(_ dtype: DType) {
+    self.dtype = dtype
+    switch dtype {
+    case .bf16: fraction = 0x1p-7
+    case .f16: fraction = 0x1p-10
+    case .f32: fraction = 0x1p-23
+    case .f8e4m3: fraction = 0x1p-3
+    case .f8e5m2: fraction = 0x1p-2
+    default: fraction = 0x1p-52
+    }
+  }
+
+  /// A unit in the last place.
+  func unit(at value: Double) -> Double {
+    value == 0 || !value.isFinite ? 0 : value.magnitude.binade * fraction
+  }
+
+  /// How far elements are from base plus factor times delta, rounded once.
+  func squaredDistance(
+    of actual: [Double], from base: [Double], _ delta: [Double], times factor: Double
+  ) -> Double {
+    var values = base
+    for index in values.indices { values[index] += factor * delta[index] }
+    var bytes = [UInt8](repeating: 0, count: dtype.byteCount(ofElements: values.count) ?? 0)
+    var byteSpan = bytes.mutableSpan
+    var raw = unsafe byteSpan.mutableBytes
+    _ = Double.narrow(values.span, to: dtype, into: &raw)
+    var span = values.mutableSpan
+    unsafe Double.widen(bytes.span.bytes, from: dtype, into: &span)
+    var sum = 0.0
+    for index in actual.indices {
+      let distance = actual[index] - values[index]
+      sum += distance * distance
+    }
+    return sum
+  }
 }

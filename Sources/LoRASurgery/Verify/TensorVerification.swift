@@ -62,7 +62,7 @@ extension TensorVerification {
     }
     let diagnosis = try Diagnosis(step, merged, execution)
     factor = diagnosis.factor
-    (accident, reason) = diagnosis.accident(of: step)
+    (accident, reason) = diagnosis.accident
   }
 }
 

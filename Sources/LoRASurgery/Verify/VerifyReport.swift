@@ -61,6 +61,9 @@ public struct TensorVerification: Sendable, Codable {
     self.reason = reason
   }
 
+  /// The order among tensors that pass, and among those that do not.
+  fileprivate var badness: UInt64 { maximumUnits ?? (passes ? 0 : .max) }
+
   /// Whether the tensor is what merging gives, to the rounding of its dtype.
   public var passes: Bool { verdict == .exact || verdict == .close }
 }
@@ -84,14 +87,15 @@ public struct VerifyReport: Sendable, Codable {
     self.modules = modules.enumerated().sorted { left, right in
       let (a, b) = (left.element, right.element)
       if a.passes != b.passes { return !a.passes }
-      let units = (a.maximumUnits ?? .max, b.maximumUnits ?? .max)
+      let units = (a.badness, b.badness)
       return units.0 == units.1 ? left.offset < right.offset : units.0 > units.1
     }.map(\.element)
     verified = modules.allSatisfy(\.passes)
     let accidents = modules.compactMap(\.accident).reduce(into: [:]) { $0[$1, default: 0] += 1 }
-    accident = accidents.max {
-      ($0.value, $1.key.rawValue) < ($1.value, $0.key.rawValue)
-    }?.key
+    accident =
+      accidents.max {
+        ($0.value, $1.key.rawValue) < ($1.value, $0.key.rawValue)
+      }?.key
     self.warnings = warnings
   }
 }

@@ -42,7 +42,8 @@ public struct VerifyRequest: Sendable, Codable {
     var pairs: [(planned: PlannedRewrite, merged: StoredTensor?)] = []
     for tensor in model.tensors where matcher.selects(tensor.name) {
       pairs.append(
-        (try PlannedRewrite(tensor, changes.updates[tensor.name] ?? [], merge), result[tensor.name]))
+        (try PlannedRewrite(tensor, changes.updates[tensor.name] ?? [], merge), result[tensor.name])
+      )
     }
     for addition in changes.additions where matcher.selects(addition.updates.name) {
       pairs.append((try PlannedRewrite(adding: addition, merge), result[addition.updates.name]))

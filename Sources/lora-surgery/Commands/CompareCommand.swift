@@ -51,7 +51,8 @@ struct CompareCommand: ParsableCommand {
       : report.modules.filter { $0.verdict != .identical }
         .sorted { ($0.relativeError ?? .infinity) > ($1.relativeError ?? .infinity) }
     var table = TextTable([
-      ("tensor", .left), ("verdict", .left), ("largest", .right), ("units", .right), ("relative", .right),
+      ("tensor", .left), ("verdict", .left), ("largest", .right), ("units", .right),
+      ("relative", .right),
       ("cosine", .right),
     ])
     let limit = common.verbose ? shown.count : 20

@@ -25,7 +25,8 @@ struct MergeOptions: ParsableArguments {
   @OptionGroup var common: CommonOptions
 
   func run(
-    _ direction: MergeRequest.Direction, rounding: RoundingMode = .nearest, model: String, adapters weighted: [WeightedAdapter]
+    _ direction: MergeRequest.Direction, rounding: RoundingMode = .nearest, model: String,
+    adapters weighted: [WeightedAdapter]
   ) throws {
     var request = MergeRequest(
       direction, model: model, adapters: weighted, output: output.output)

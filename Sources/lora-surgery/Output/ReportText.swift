@@ -32,7 +32,8 @@ struct ReportText {
           hasResiduals
             ? group.squaredResidual.map { Quantities.significant($0.squareRoot()) } ?? ""
             : group.largestRelative.map { Quantities.significant($0) } ?? "",
-          (hasResiduals ? group.captured : group.smallestShare).map { Quantities.percent($0) } ?? "",
+          (hasResiduals ? group.captured : group.smallestShare).map { Quantities.percent($0) }
+            ?? "",
         ]
       }
       table.add(row)
