@@ -138,6 +138,7 @@ extension Factor {
       case .transpose(let rows, let columns): plain = (columns, rows)
       case .rows(let range, let columns): plain = (range.count, columns)
       case .columns(let range, let rows, _): plain = (rows, range.count)
+      case .order(let order, let columns): plain = (order.count, columns)
       }
       kept.append(step)
     }
