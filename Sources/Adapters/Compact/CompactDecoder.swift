@@ -106,6 +106,10 @@ struct CompactDecoder {
           }
           order.append(row)
         }
+        // An order that repeats rows could make a view of any size.
+        guard order.count <= factor.rows else {
+          throw wrong("an order has more rows than its matrix", expected: "\(factor.rows)")
+        }
         factor = factor.rows(in: order)
         continue
       }

@@ -47,6 +47,10 @@ extension CompactDecoder {
       }
       return ReinterpretedLowRank(factors, rowsPerOutput: height)
     case "unsolved": return try unsolved(json)
+    case "rotary-ordered":
+      return try RotaryOrdered(
+        lowRank(member(json, "pair")), magnitude: viewIfPresent(json, "magnitude"),
+        isRotated: flag(json, "rotated"))
     case "head-permuted":
       return HeadPermuted(try lowRank(member(json, "factors")), isKey: try flag(json, "keys"))
     case let other: throw unknown("a kind of update", other)

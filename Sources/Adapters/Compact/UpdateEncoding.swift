@@ -55,6 +55,10 @@ extension CompactEncoder {
           ("rows_per_output", .integer(update.rowsPerOutput)),
         ])
     case let update as UnsolvedPair: return try unsolved(update)
+    case let update as RotaryOrdered:
+      var members = [("pair", try lowRank(update.pair)), ("rotated", .bool(update.isRotated))]
+      if let magnitude = update.magnitude { members.append(("magnitude", try view(magnitude))) }
+      return .kind("rotary-ordered", members)
     case let update as HeadPermuted:
       return .kind(
         "head-permuted",

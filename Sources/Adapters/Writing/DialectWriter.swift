@@ -57,6 +57,9 @@ extension DialectRegistry {
 }
 
 extension Adapter {
+  /// The dialects that adapters are written in.
+  public static let writtenDialects: [Dialect] = DialectRegistry.writers.map { $0.dialect }
+
   /// Lays this adapter out in a dialect.
   ///
   /// - Parameters:

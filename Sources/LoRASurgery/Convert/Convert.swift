@@ -17,7 +17,8 @@ extension ConvertRequest {
   private var concernsAdapter: Bool {
     if asLowRank || adapterOptions.dialect != nil { return true }
     switch dialect ?? Dialect(containerOf: output) {
-    case nil: return false
+    // As a checkpoint it would lose what its header says of the adapter.
+    case nil: return FileFormat(extensionOf: input) == .compact && Adapter.isAdapter(at: input)
     case .gguf, .compact: return Adapter.isAdapter(at: input)
     case .some: return true
     }

@@ -6,6 +6,13 @@ import Tensors
 extension ConvertRequest {
   /// Converts an adapter to another dialect, or its updates to low-rank factors.
   func runOnAdapter(_ execution: Execution) throws(SurgeryError) -> OperationReport {
+    let written = dialect ?? Dialect(containerOf: output)
+    if written == .compact, !asLowRank { return try runToCompact(execution) }
+    guard maximumTotalError == nil, quality == nil else {
+      throw SurgeryError(
+        .usage, "convert.quality", "only compact files have a stated error",
+        hint: "an output called .lra, or --to compact")
+    }
     let stopwatch = Stopwatch()
     let choice = try ranks.choice(isRequired: asLowRank)
     guard asLowRank || ranks == RankOptions() else {

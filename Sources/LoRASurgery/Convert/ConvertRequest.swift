@@ -29,6 +29,11 @@ public struct ConvertRequest: Sendable, Codable {
   /// The model that the adapter belongs to, where its names or shapes decide: a file or folder, for GGUF a folder with
   /// `config.json` at least.
   public var base: String?
+  /// The most that all deltas together may be off in a compact file, relative to their norm; `ranks.maxError` is the limit
+  /// of each.
+  public var maximumTotalError: Double?
+  /// A name for a limit of each delta's error in a compact file.
+  public var quality: CompactQuality?
   /// The prefix of keys in dialects that have one to choose, such as kohya's `lora_unet`.
   public var prefix: String?
   /// What the user says about the adapter.

@@ -22,11 +22,18 @@ struct AdapterOutput {
     self.path = path
     form = try AdapterForm(
       path: path,
-      dialect: dialect ?? Dialect(containerOf: path) ?? input.provenance.dialect)
+      dialect: dialect ?? Dialect(containerOf: path) ?? Self.dialect(of: input))
     self.dtype = dtype
     self.force = force
     self.dryRun = dryRun
     self.allowOverflow = allowOverflow
+  }
+
+  /// The dialect of an adapter; for a compact file the one that it was made from, where that is written.
+  private static func dialect(of input: Adapter) -> Dialect {
+    guard input.provenance.dialect == .compact else { return input.provenance.dialect }
+    let origin = input.provenance.compact?.origin ?? .peft
+    return Adapter.writtenDialects.contains(origin) ? origin : .peft
   }
 
   /// The spool for factors that are made, beside the output.

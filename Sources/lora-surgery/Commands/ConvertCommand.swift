@@ -61,6 +61,18 @@ struct ConvertCommand: ParsableCommand {
   @Option(help: ArgumentHelp("Leave a key of the metadata out (repeatable).", valueName: "key"))
   var dropMetadata: [String] = []
 
+  @Option(
+    help: ArgumentHelp(
+      "The most that all deltas of a compact file may be off together; --max-error limits each.",
+      valueName: "fraction"))
+  var maxErrorTotal: Double?
+
+  @Option(
+    help: ArgumentHelp(
+      "A name for --max-error of a compact file: lossless, high (0.01), medium (0.05), small (0.15).",
+      valueName: "name"))
+  var quality: CompactQuality?
+
   @OptionGroup(title: "Ranks of --as lora") var ranks: RankArguments
   @OptionGroup var reading: AdapterReadingOptions
   @OptionGroup var output: OutputOptions
@@ -74,6 +86,8 @@ struct ConvertCommand: ParsableCommand {
     request.asLowRank = kind == .lora
     request.ranks = ranks.options
     request.base = base
+    request.maximumTotalError = maxErrorTotal
+    request.quality = quality
     request.prefix = prefix
     request.adapterOptions = try reading.options()
     request.dtype = output.dtype

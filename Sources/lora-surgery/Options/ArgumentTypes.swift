@@ -23,6 +23,7 @@ extension DType: ExpressibleByArgument {
 }
 
 extension Dialect: ExpressibleByArgument {}
+extension CompactQuality: ExpressibleByArgument {}
 extension RankScale: ExpressibleByArgument {}
 extension FileFormat: ExpressibleByArgument {}
 extension Precision: ExpressibleByArgument {}

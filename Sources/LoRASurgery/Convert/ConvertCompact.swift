@@ -1,0 +1,61 @@
+import Adapters
+import Checkpoints
+import Tensors
+
+extension ConvertRequest {
+  /// Writes an adapter as a compact file: exactly as it is, or with a stated error.
+  func runToCompact(_ execution: Execution) throws(SurgeryError) -> OperationReport {
+    let stopwatch = Stopwatch()
+    var others = ranks
+    others.maxError = nil
+    guard others == RankOptions() else {
+      throw SurgeryError(
+        .usage, "convert.ranks", "converting to a compact file chooses no ranks",
+        hint: "--max-error, --max-error-total or --quality states an error; resize changes ranks")
+    }
+    var adapter = try Adapter(opening: input, options: adapterOptions)
+    let matcher = try selection.matcher()
+    adapter.modules.removeAll { !matcher.selects($0.tensorName) }
+    adapter.replacements.removeAll { !matcher.selects(TensorName($0.target.tensorName)) }
+    var inputs = adapter.inputs
+    if let base {
+      let model = try Checkpoint(opening: base)
+      inputs += model.files.map(\.file.file)
+      let resolved = try adapter.resolved(against: model, options: adapterOptions)
+      adapter.provenance.base = try BaseFingerprint(
+        of: model, tensors: resolved.tensors.map(\.name))
+    }
+    let destination = try AdapterForm(path: output, dialect: .compact)
+    var options = destination.options(dtype: dtype)
+    options.maximumError = ranks.maxError
+    options.maximumTotalError = maximumTotalError
+    options.quality = quality
+    let writing = try adapter.plan(to: output, options: options)
+    var report = OperationReport(
+      command: "convert",
+      modules: adapter.modules.map { module in
+        var report = TensorReport(module.tensorName, .converted, shape: module.shape)
+        report.rank = module.update.rank
+        return report
+      })
+    report.warnings = adapter.provenance.warnings + writing.notes
+    report.totals.bytesRead = adapter.byteCount
+    report.totals.parameters = adapter.parameterCount
+    if !dryRun {
+      try writing.write(replacing: force, inputs: inputs, interruption: execution.interruption)
+      report.output = output
+      report.totals.bytesWritten = try Int(clamping: InputFile(Self.file(of: writing)).size)
+    }
+    report.totals.seconds = stopwatch.seconds
+    report.totals.peakMemory = Stopwatch.peakMemory
+    return report
+  }
+
+  /// The path of the one file that a plan writes.
+  private static func file(of writing: AdapterPlan) -> String {
+    guard writing.plan.kind == .folder, let file = writing.plan.files.first else {
+      return writing.plan.path
+    }
+    return "\(writing.plan.path)/\(file.relativePath)"
+  }
+}
