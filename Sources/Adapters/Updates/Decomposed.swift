@@ -2,9 +2,9 @@ import Checkpoints
 public import LinearAlgebra
 public import Tensors
 
-/// DoRA: the direction of a sum, with magnitudes of its own (Liu et al. 2024, arXiv:2402.09353).
+/// DoRA: the direction of a sum, with magnitudes of its own.
 ///
-/// `V = W + s · delta`, then every row (or column) of `V` is scaled so that its norm is the stored magnitude. The axis and
+/// Liu et al. 2024, arXiv:2402.09353. `V = W + s · delta`, then every row (or column) of `V` is scaled so that its norm is the stored magnitude. The axis and
 /// the meaning of a weight other than 1 are those of the dialect.
 public struct Decomposed: Update {
   /// What has a magnitude each.

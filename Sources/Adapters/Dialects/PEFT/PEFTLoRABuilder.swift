@@ -46,6 +46,13 @@ struct PEFTLoRABuilder {
       adapter.provenance.warnings.append(
         "the file has magnitudes although the configuration has no use_dora; taken as DoRA")
     }
+    // Merging and running an attention alike add the change of its out_proj twice (peft:src/peft/tuners/lora/layer.py,
+    // `MultiheadAttention.merge`, versions 0.14 to 0.21.2), so that is what was trained.
+    if modules.modules.contains(where: { $0.path.hasSuffix(".base_layer.out_proj") }) {
+      adapter.provenance.warnings.append(
+        "the change of an attention's out_proj is applied twice, as PEFT does in training and merging"
+      )
+    }
     for module in modules.modules {
       for made in try updates(of: module) { adapter.modules.append(made) }
     }
@@ -88,6 +95,7 @@ struct PEFTLoRABuilder {
           try decomposed(update, tensor, embedding: embedding)
         } ?? update, scale: scale, alpha: usedAlpha)
     ]
+    if module.path.hasSuffix(".base_layer.out_proj") { made[0].repetitions = 2 }
     if let bias = parts.removeValue(forKey: "lora_B.bias") {
       made.append(
         ModuleUpdate(
