@@ -63,5 +63,6 @@ let package = Package(
       dependencies: [
         "LoRASurgery", "Adapters", "Checkpoints", "LinearAlgebra", "Tensors", system,
       ]),
+    .testTarget(name: "CommandTests", dependencies: ["lora-surgery"]),
   ],
   swiftLanguageModes: [.v6])

@@ -22,9 +22,15 @@ int lora_start_writeback(int file, int64_t offset, int64_t count) {
   return sync_file_range(file, offset, count, SYNC_FILE_RANGE_WRITE) == 0 ? 0 : -errno;
 }
 
+int lora_fallocate(int file, int64_t size) {
+  return fallocate(file, 0, 0, size) == 0 ? 0 : -errno;
+}
+
 #else
 
 int lora_start_writeback(int file, int64_t offset, int64_t count) { return -ENOSYS; }
+
+int lora_fallocate(int file, int64_t size) { return -ENOSYS; }
 
 int lora_renameat2(const char *from, const char *to, unsigned int flags) { return -ENOSYS; }
 

@@ -12,6 +12,8 @@ public struct Checkpoint: Sendable {
     case folder(file: String)
     /// A folder with shards and the index file that names them.
     case sharded(index: String)
+    /// A folder of npy files, one for each tensor, named by their paths.
+    case arrays
     /// A diffusers pipeline: component folders, whose names prefix their tensors.
     case pipeline
   }

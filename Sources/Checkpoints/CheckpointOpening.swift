@@ -2,31 +2,57 @@ import SystemPackage
 public import Tensors
 
 extension Checkpoint {
-  /// Opens a file, a model folder (single file or sharded), or a diffusers pipeline folder.
+  /// Opens a file, a model folder (single file or sharded), a folder of npy files, or a diffusers pipeline folder.
   ///
-  /// - Parameter path: As the user named it.
+  /// - Parameters:
+  ///   - path: As the user named it.
+  ///   - limits: What reading may cost.
   /// - Throws: `file.…` where something is missing, `index.…` where an index is wrong, and what the formats' readers throw.
   /// - Complexity: Proportional to the headers; no tensor's data is read.
-  public init(opening path: String) throws(SurgeryError) {
+  public init(
+    opening path: String, limits: ReadLimits = ReadLimits()
+  ) throws(SurgeryError) {
     let status: FileSystem.Status
     do { status = try FileSystem.status(of: FilePath(path)) } catch {
       throw SurgeryError.reading(path, "stat", error)
     }
     guard status.isFolder else {
-      let file = try TensorFile(opening: path)
+      let file = try TensorFile(opening: path, limits: limits)
       try self.init(
         path: path, layout: .file, files: [(Self.fileName(of: path), file)], companions: [],
         config: nil)
       return
     }
-    let folder = try ModelFolder(path)
+    let folder = try ModelFolder(path, limits: limits)
     if folder.names.contains("model_index.json") {
       try self.init(pipeline: folder)
     } else if !folder.hasWeights, let inner = try folder.onlyModelInside() {
       try self.init(model: inner)
+    } else if !folder.hasWeights, let arrays = try folder.arrays() {
+      try self.init(arrays, in: folder)
     } else {
       try self.init(model: folder)
     }
+  }
+
+  /// The tensors of npy files are named by their paths in the folder, without `.npy`.
+  private init(_ paths: [String], in folder: ModelFolder) throws(SurgeryError) {
+    var files: [(relativePath: String, file: TensorFile)] = []
+    for path in paths {
+      var file = try TensorFile(opening: folder.path(of: path), limits: folder.limits)
+      let name = TensorName(String(path.dropLast(".npy".count)))
+      file.tensors = file.tensors.map { $0.renamed(name) }
+      files.append((path, file))
+    }
+    if folder.names.contains(NpzRecords.metadataMember) {
+      let path = folder.path(of: NpzRecords.metadataMember)
+      files[0].file.metadata = try NpzRecords.metadata(
+        in: try JSONValue(readingFile: path), of: path)
+    }
+    try self.init(
+      path: folder.path, layout: .arrays, files: files,
+      companions: try folder.companions(besides: [NpzRecords.metadataMember]),
+      config: try folder.json("config.json"))
   }
 
   private init(model folder: ModelFolder) throws(SurgeryError) {
@@ -40,7 +66,7 @@ extension Checkpoint {
         config: config, warnings: shards.warnings)
     } else {
       let name = try folder.weightsName()
-      let file = try TensorFile(opening: folder.path(of: name))
+      let file = try TensorFile(opening: folder.path(of: name), limits: folder.limits)
       try self.init(
         path: folder.path, layout: .folder(file: name), files: [(name, file)],
         companions: try folder.companions(besides: [name]), config: config)
@@ -53,7 +79,7 @@ extension Checkpoint {
     var companions = try folder.companions(besides: [])
     var warnings: [String] = []
     for component in folder.folders {
-      let inner = try ModelFolder(folder.path(of: component))
+      let inner = try ModelFolder(folder.path(of: component), limits: folder.limits)
       guard inner.hasWeights else {
         companions += try inner.companions(besides: []).map { $0.inside(component) }
         continue
@@ -98,9 +124,12 @@ struct ModelFolder {
   let names: [String]
   /// Folders, sorted.
   let folders: [String]
+  /// What reading its files may cost.
+  let limits: ReadLimits
 
-  init(_ path: String) throws(SurgeryError) {
+  init(_ path: String, limits: ReadLimits = ReadLimits()) throws(SurgeryError) {
     self.path = path
+    self.limits = limits
     var names: [String] = []
     var folders: [String] = []
     do {
@@ -157,12 +186,12 @@ struct ModelFolder {
   func onlyModelInside() throws(SurgeryError) -> ModelFolder? {
     var places = folders.map { path(of: $0) }
     if folders.contains("snapshots") {
-      let snapshots = try ModelFolder(path(of: "snapshots"))
+      let snapshots = try ModelFolder(path(of: "snapshots"), limits: limits)
       places += snapshots.folders.map { snapshots.path(of: $0) }
     }
     var found: [ModelFolder] = []
     for place in places {
-      let inner = try ModelFolder(place)
+      let inner = try ModelFolder(place, limits: limits)
       if inner.hasWeights { found.append(inner) }
     }
     if found.count > 1 {
@@ -174,9 +203,35 @@ struct ModelFolder {
     return found.first
   }
 
+  /// Whether the folder itself holds a file of several tensors.
   var hasWeights: Bool {
-    names.contains { FileFormat(extensionOf: $0) != nil || $0.hasSuffix(".index.json") }
+    names.contains { name in
+      let format = FileFormat(extensionOf: name)
+      return format != nil && format != .npy || name.hasSuffix(".index.json")
+    }
   }
+
+  /// The npy files in the folder and the folders in it, sorted by their bytes; `nil` where there are none.
+  func arrays() throws(SurgeryError) -> [String]? {
+    var found: [String] = []
+    var places = [(prefix: "", folder: self, depth: 0)]
+    while let (prefix, folder, depth) = places.popLast() {
+      found += folder.names.filter { FileFormat(extensionOf: $0) == .npy }.map { prefix + $0 }
+      guard depth < Self.maximumArrayDepth else { continue }
+      for name in folder.folders {
+        // A link may lead back up.
+        let path = FilePath(folder.path(of: name))
+        let status = try? FileSystem.status(of: path, followingLinks: false)
+        if status?.isLink ?? true { continue }
+        places.append(
+          ("\(prefix)\(name)/", try ModelFolder(path.string, limits: limits), depth + 1))
+      }
+    }
+    return found.isEmpty ? nil : found.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
+  }
+
+  /// More than tensor names have components.
+  private static let maximumArrayDepth = 32
 
   /// Every file that is no tensor file, and whatever lies in subfolders, to come along.
   func companions(besides taken: Set<String>) throws(SurgeryError) -> [Checkpoint.Companion] {

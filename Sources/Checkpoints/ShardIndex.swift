@@ -30,7 +30,8 @@ struct ShardIndex {
         if seen.insert(TensorName(shard)).inserted { shards.append(shard) }
       }
       for shard in shards.sorted(by: { $0.utf8.lexicographicallyPrecedes($1.utf8) }) {
-        files.append((shard, try TensorFile(opening: folder.path(of: shard))))
+        files.append(
+          (shard, try TensorFile(opening: folder.path(of: shard), limits: folder.limits)))
       }
       try check(shardOf)
       try checkTotal(index["metadata"])

@@ -12,6 +12,8 @@ public struct TensorFile: Sendable {
   public var metadata: [String: String]
   /// The types of the metadata's values, where the container is GGUF.
   public var ggufMetadata = GGUFMetadata()
+  /// The header, where the container is the compact format.
+  public var compactHeader: CompactHeader?
   /// What was read though it is unusual.
   public var warnings: [String]
 
@@ -29,18 +31,22 @@ public struct TensorFile: Sendable {
 
   /// Opens a file of any known format, recognised by its first bytes.
   ///
-  /// - Parameter path: The path of a regular file.
+  /// - Parameters:
+  ///   - path: The path of a regular file.
+  ///   - limits: What reading may cost.
   /// - Throws: What opening and the format's reader throw, with the file.
-  public init(opening path: String) throws(SurgeryError) {
+  public init(
+    opening path: String, limits: ReadLimits = ReadLimits()
+  ) throws(SurgeryError) {
     let file = try InputFile(path)
     let format = try FileFormat.detect(file)
     switch format {
     case .safetensors: self = try .safetensors(file)
     case .gguf: self = try .gguf(file)
-    case .npy, .npz, .torch, .compact:
-      throw SurgeryError(
-        .unsupported, "file.format", "files of this format are not read", file: path,
-        found: format.rawValue)
+    case .npy: self = try .npy(file)
+    case .npz: self = try .npz(file, limits: limits)
+    case .torch: self = try .torch(file, limits: limits)
+    case .compact: self = try .compact(file)
     }
   }
 }

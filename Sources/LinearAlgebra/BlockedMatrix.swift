@@ -13,8 +13,8 @@ public protocol BlockedMatrix<Scalar> {
 
   /// Reads some rows, block after block, from the first to the last.
   ///
-  /// A block of a quarter of a megabyte to a megabyte suits the caches; the arithmetic cuts larger ones up
-  /// itself. The blocks of one range must be the same at each call.
+  /// The arithmetic cuts the blocks up into chunks of ``rowsPerChunk(columns:)`` rows each; blocks of a multiple of
+  /// that give the same bits whatever the multiple is.
   ///
   /// - Parameters:
   ///   - range: The rows wanted, within `0..<rows`.
@@ -49,12 +49,12 @@ extension BlockedMatrix {
     _ body: (_ firstRow: Int, _ count: Int, _ chunk: Span<Scalar>) throws(SurgeryError) -> Void
   ) throws(SurgeryError) {
     let width = columns
-    let rowsPerChunk = max(16, chunkElements / max(1, width) & ~15)
+    let most = rowsPerChunk(columns: width)
     try forEachBlock(in: 0..<rows) { (first, block) throws(SurgeryError) in
       let count = block.count / width
       var done = 0
       while done < count {
-        let next = min(count, done + rowsPerChunk)
+        let next = min(count, done + most)
         try body(first + done, next - done, block.extracting(done * width..<next * width))
         done = next
       }
@@ -62,14 +62,21 @@ extension BlockedMatrix {
   }
 }
 
-/// Elements of a chunk: its rows are read twice, for both products, and should stay in cache between.
-private let chunkElements = 128 * 1024
+/// The number of rows that suits both the caches and the kernels.
+///
+/// A chunk is read twice, for both products, and should stay in the second-level cache between; the kernels take four, six or
+/// eight rows at a time.
+///
+/// - Parameter columns: The width of the rows.
+/// - Returns: A multiple of 12.
+public func rowsPerChunk(columns: Int) -> Int { max(12, (1 << 17) / max(1, columns) / 12 * 12) }
 
 /// The squared Frobenius norm of a matrix, which must be finite.
 ///
 /// - Parameter matrix: The matrix; it is read once.
 /// - Returns: The sum of the squares, accumulated in float64.
-/// - Throws: `SurgeryError` with id `la.not-finite` and the element's index, or what reading throws.
+/// - Throws: `SurgeryError` with id `la.not-finite` and the element's index, `la.range` where the squares leave the
+///   range of float64, or what reading throws.
 public func squaredNorm<Source: BlockedMatrix>(of matrix: inout Source) throws(SurgeryError)
   -> Double
 {
@@ -78,7 +85,21 @@ public func squaredNorm<Source: BlockedMatrix>(of matrix: inout Source) throws(S
   try matrix.forEachChunk { (first, _, chunk) throws(SurgeryError) in
     sum += try finiteSquares(of: chunk, at: first * columns)
   }
+  if sum == 0 { try refuseVanishedSquares(of: &matrix) }
   return sum
+}
+
+/// Fails where a matrix whose squares sum to zero has other elements than zeros.
+///
+/// Only float64 has elements whose squares it cannot hold; the matrix is read once more then.
+func refuseVanishedSquares<Source: BlockedMatrix>(of matrix: inout Source) throws(SurgeryError) {
+  guard Source.Scalar.self == Double.self else { return }
+  try matrix.forEachChunk { (_, _, chunk) throws(SurgeryError) in
+    if chunk.indices.allSatisfy({ chunk[$0] == 0 }) { return }
+    throw SurgeryError(
+      .unsupported, "la.range", "the squares of the elements vanish in float64",
+      hint: "scale the tensor up")
+  }
 }
 
 /// The sum of squares of a block whose first element has the index `start` in its tensor.

@@ -112,15 +112,16 @@ func rowProducts<Scalar: BLASScalar>(_ a: Matrix<Scalar>, _ b: Matrix<Scalar>) -
   product(a.converted(to: Double.self), b.converted(to: Double.self), transposeSecond: true)
 }
 
-/// Writes the elements times a factor into a buffer, which is resized to fit.
-@specialized(where Scalar == Float)
-@specialized(where Scalar == Double)
-func scaled<Scalar: BLASScalar>(
-  _ source: Span<Scalar>, by factor: Scalar, into target: inout [Scalar]
+/// Writes the elements times a factor, in another precision, into a buffer, which is resized to fit.
+@specialized(where From == Float, To == Float)
+@specialized(where From == Float, To == Double)
+@specialized(where From == Double, To == Double)
+func scaled<From: BLASScalar, To: BLASScalar>(
+  _ source: Span<From>, by factor: To, into target: inout [To]
 ) {
   target.removeAll(keepingCapacity: true)
   target.reserveCapacity(source.count)
-  for i in source.indices { target.append(source[i] * factor) }
+  for i in source.indices { target.append(To(source[i]) * factor) }
 }
 
 /// Appends elements to an array.

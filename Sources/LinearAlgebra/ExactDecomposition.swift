@@ -45,14 +45,16 @@ public func exactDecomposition<Source: BlockedMatrix>(
   precondition(matrix.rows > 0 && matrix.columns > 0, "the matrix has no elements")
   let asked = route ?? (Source.Scalar.self == Float.self ? .gram : .singularValues)
   let other: ExactRoute = asked == .gram ? .singularValues : .gram
+  var result: ExactDecomposition<Source.Scalar>
   do {
-    return try decompose(&matrix, rank, asked)
+    result = try decompose(&matrix, rank, asked)
   } catch  where error.id == "la.not-converged" {
-    var result = try decompose(&matrix, rank, other)
+    result = try decompose(&matrix, rank, other)
     result.fellBack = true
     result.passes += 1
-    return result
   }
+  if result.squaredNorm == 0 { try refuseVanishedSquares(of: &matrix) }
+  return result
 }
 
 private func decompose<Source: BlockedMatrix>(
@@ -132,7 +134,7 @@ private func collect<Source: BlockedMatrix, Scalar: BLASScalar>(
 private func significantCount<Scalar: BLASScalar>(_ values: [Double], _: Scalar.Type) -> Int {
   guard let largest = values.first, largest > 0 else { return 0 }
   // The Gram matrix itself resolves no more than the square root of float64's precision.
-  let floor = max(8 * Double(Scalar.ulpOfOne), 1e-8) * largest
+  let floor = max(Double(Scalar.ulpOfOne), 1e-8) * largest
   return values.prefix { $0 > floor }.count
 }
 

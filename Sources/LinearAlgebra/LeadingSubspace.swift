@@ -14,6 +14,8 @@ public enum SubspaceTarget: Sendable, Hashable {
 /// How the search for leading subspaces proceeds.
 public struct SubspaceOptions: Sendable, Hashable {
   /// The energy that may be missing to the best subspace, relative to the energy that the best one leaves behind.
+  ///
+  /// What the rounding of the elements themselves hides, some 1e-13 of the squared norm in float32, may be missing too.
   public var accuracy = 1e-4
   /// Readings of the matrix after which the search gives up and decomposes exactly.
   public var maximumPasses = 24
@@ -21,6 +23,11 @@ public struct SubspaceOptions: Sendable, Hashable {
   public var seed: UInt64 = 0x10_5A
   /// The most elements of the sketch that the search begins with.
   public var sketchElements = 4 << 20
+
+  /// Multiplications in float64 that a decomposition may take without a search being tried first.
+  ///
+  /// The default takes about 10 ms: matrices up to 256 x 256 or 200 x 2000 are decomposed at once.
+  public var exactOperations = 2e8
 
   /// The defaults.
   public init() {}
@@ -45,7 +52,12 @@ public struct LeadingSubspace<Scalar: BLASScalar>: Sendable {
   public var singularValues: [Double]
   /// The squared Frobenius norm of the matrix, accumulated in float64.
   public var squaredNorm: Double
-  /// An upper estimate of the energy (squared norm) by which the best subspace of this rank exceeds this one.
+  /// The energy (squared norm) by which the best subspace of this rank is estimated to exceed this one; 0 where the
+  /// matrix was decomposed.
+  ///
+  /// Not a bound. It assumes that the start directions, which are random, were orthogonal to no leading
+  /// direction, and that a forecast of the search is off by at most four times as much as the one before it. Over the
+  /// spectra and shapes of the tests the truth stays below it or below 1e-7 of the norm.
   public var missingEnergy: Double
   /// How often the matrix was read.
   public var passes: Int
@@ -61,15 +73,30 @@ public struct LeadingSubspace<Scalar: BLASScalar>: Sendable {
   }
 }
 
+extension LeadingSubspace {
+  /// A part of a subspace that was found before, such as its first vectors.
+  ///
+  /// - Parameters:
+  ///   - right: Orthonormal right vectors, one a row, by descending singular value.
+  ///   - singularValues: The singular values that belong to them.
+  ///   - squaredNorm: The squared Frobenius norm of the matrix.
+  public init(right: Matrix<Scalar>, singularValues: [Double], squaredNorm: Double) {
+    self.init(
+      right: right, singularValues: singularValues, squaredNorm: squaredNorm, missingEnergy: 0,
+      passes: 0, method: .search)
+  }
+}
+
 /// Finds the leading right singular vectors of a matrix that is read in blocks.
 ///
 /// A block Krylov method with Rayleigh-Ritz projection (Golub & Underwood 1977; Musco & Musco 2015,
 /// arXiv:1504.05477), started from a random sketch (Halko, Martinsson & Tropp 2011, doi:10.1137/090771806). One
-/// reading applies `D` and its transpose to all new directions. It stops when the residuals of the Ritz vectors show
-/// that the captured energy cannot grow by more than the accuracy asked for. In float32 the rounding of the products
-/// limits that to about 1e-8 of the squared norm: directions below 1e-4 of the largest singular value may stay hidden,
-/// which matters for nearly exact low rank alone; use float64 there. Deterministic for given matrix, target and
-/// options; runs on the calling thread alone.
+/// reading applies `D` and its transpose to all new directions. It stops when the residuals of the Ritz vectors, and
+/// what they had foretold at the reading before, say that the captured energy cannot grow by more than the accuracy
+/// asked for; that is an estimate, see ``LeadingSubspace/missingEnergy``. Where little is left behind, as of a nearly
+/// exact low rank, the rounding of float32 products hides directions: the search then goes on in float64 from what it
+/// has. Small matrices are decomposed. Deterministic for given matrix, target and options; runs on the calling thread
+/// alone.
 ///
 /// - Parameters:
 ///   - matrix: The matrix, of at least one element.
@@ -83,6 +110,6 @@ public func leadingSubspace<Source: BlockedMatrix>(
   of matrix: inout Source, target: SubspaceTarget, options: SubspaceOptions = SubspaceOptions()
 ) throws(SurgeryError) -> LeadingSubspace<Source.Scalar> {
   precondition(matrix.rows > 0 && matrix.columns > 0, "the matrix has no elements")
-  var search = SubspaceSearch<Source.Scalar>(target: target, options: options)
+  var search = SubspaceSearch(target: target, options: options)
   return try search.run(&matrix)
 }

@@ -2,12 +2,14 @@
 ///
 /// SplitMix64 (Steele, Lea & Flood 2014, doi:10.1145/2660193.2660195). The sum of four uniform numbers is near
 /// enough to a normal one for a sketch, and needs no transcendental function that differs between libraries.
-struct RandomSource {
+package struct RandomSource {
   private var state: UInt64
 
-  init(seed: UInt64) { state = seed }
+  /// Starts the sequence of a seed.
+  package init(seed: UInt64) { state = seed }
 
-  mutating func next() -> UInt64 {
+  /// The next 64 bits.
+  package mutating func next() -> UInt64 {
     state &+= 0x9E37_79B9_7F4A_7C15
     var z = state
     z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9

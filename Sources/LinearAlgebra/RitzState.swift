@@ -7,13 +7,15 @@ struct RitzState<Scalar: BLASScalar> {
   private let residuals: Matrix<Scalar>
   private let squaredResiduals: [Double]
   private let wanted: Int
-  private let energy: Double
   private let tolerance: Double
   private let edge: Double
   /// Whether the basis already holds as many directions as the target needs.
   let isRankKnown: Bool
-  /// An upper bound of the energy that the wanted directions still miss after the free step, if no direction of more
-  /// energy than the first unwanted one is still unknown.
+  /// Whether the rounding of the products may hide more energy than the tolerance, or makes the tolerance itself,
+  /// which comes from a difference, unreliable.
+  let isLostInRounding: Bool
+  /// An estimate, from above, of the energy that the wanted directions still miss after the free step, if no direction
+  /// of more energy than the first unwanted one is still unknown.
   let bound: Double
   /// The bound, corrected by how far the one before was above the truth.
   let missing: Double
@@ -23,20 +25,17 @@ struct RitzState<Scalar: BLASScalar> {
   /// - Parameters:
   ///   - basis: The basis.
   ///   - pairs: Its eigenpairs.
-  ///   - energy: The squared norm of the matrix.
-  ///   - target: What is wanted.
-  ///   - accuracy: The energy that may be missing, relative to the energy left behind.
+  ///   - problem: What is wanted, of what.
   ///   - forecast: What the step before had forecast.
   init(
-    basis: RitzBasis<Scalar>, pairs: Eigenpairs, energy: Double, target: SubspaceTarget,
-    accuracy: Double, forecast: Forecast<Scalar>?
+    basis: RitzBasis<Scalar>, pairs: Eigenpairs, problem: RitzProblem, forecast: Forecast<Scalar>?
   ) {
     values = pairs.values
-    self.energy = energy
-    let known = target.rank(for: pairs.values, energy: energy)
+    let (energy, largest) = (problem.energy, pairs.values[0])
+    let known = problem.target.rank(for: pairs.values, energy: energy)
     isRankKnown = known != nil
-    let noise = Double(Scalar.ulpOfOne) * 8
-    let significant = pairs.values.prefix { $0 > noise * noise * pairs.values[0] }.count
+    let faintest = problem.resolution * problem.resolution * largest
+    let significant = pairs.values.prefix { $0 > faintest }.count
     wanted = min(known ?? pairs.values.count, significant)
     let evaluated = min(pairs.values.count, known == nil ? .max : wanted + max(8, wanted / 2))
     let (vectors, residuals) = basis.ritzVectors(pairs, count: evaluated)
@@ -44,26 +43,34 @@ struct RitzState<Scalar: BLASScalar> {
     self.residuals = residuals
     let width = basis.columns
     // Below this a residual is the rounding of the products, not a direction.
-    let floor = noise * pairs.values[0]
+    let floor = Double(Scalar.ulpOfOne) * 8 * largest
     let span = residuals.elements.span
     squaredResiduals = (0..<evaluated).map {
       max(0, sumOfSquares(span.extracting($0 * width..<($0 + 1) * width)) - floor * floor)
     }
     let captured = pairs.values.prefix(wanted).reduce(0, +)
-    tolerance = accuracy * max(energy - captured, noise * noise * energy)
+    let left = energy - captured
+    tolerance = max(problem.accuracy * left, 16 * problem.resolution * problem.resolution * energy)
+    let hidden = pairs.values.prefix(wanted).reduce(0) { $0 + floor * floor / $1 }
+    isLostInRounding =
+      isRankKnown && (hidden > tolerance || left < 1024 * Double(Scalar.ulpOfOne) * energy)
     edge = wanted < pairs.values.count ? pairs.values[wanted] : 0
     let shift = edge * shiftFraction
-    var bound = 0.0
+    // The first unwanted Ritz value is a bound from below, and a poor one as long as few unwanted directions have been
+    // searched: the free step gets credit only as if there were no gap.
+    let last = wanted > 0 ? pairs.values[wanted - 1] : 0
+    var (gains, bound) = (0.0, 0.0)
     for j in 0..<wanted {
       let half = (pairs.values[j] - edge) / 2
       let gain = (half * half + squaredResiduals[j]).squareRoot() - half
       let divisor = pairs.values[j] - shift
-      let left = max(edge - shift, shift) / divisor
+      let left = max(last - shift, shift) / divisor
+      gains += gain
       bound += squaredResiduals[j] < divisor * divisor ? gain * min(1, left * left) : gain
     }
     self.bound = bound
     guard let forecast, forecast.vectors.rows == wanted, forecast.bound > 0 else {
-      missing = bound
+      missing = gains
       return
     }
     // What the free step of the reading before really missed shows now, in the larger basis.
@@ -111,15 +118,21 @@ struct RitzState<Scalar: BLASScalar> {
   }
 
   /// The wanted vectors, moved by the step that costs no reading.
-  func result(scale: Double, squaredNorm: Double, passes: Int) throws(SurgeryError)
-    -> LeadingSubspace<Scalar>
-  {
-    LeadingSubspace(
-      right: try steppedVectors(),
-      singularValues: values.prefix(wanted).map { $0.squareRoot() / scale },
-      squaredNorm: squaredNorm, missingEnergy: missing / (scale * scale), passes: passes,
-      method: .search)
+  func found() throws(SurgeryError) -> FoundDirections<Scalar> {
+    FoundDirections(
+      vectors: try steppedVectors(), values: Array(values.prefix(wanted)), missing: missing)
   }
+}
+
+/// What a search looks for.
+struct RitzProblem {
+  var target: SubspaceTarget
+  /// The energy that may be missing, relative to the energy left behind.
+  var accuracy: Double
+  /// The squared norm of the matrix.
+  var energy: Double
+  /// The rounding unit of the elements: directions fainter than it, relative to the strongest, are noise.
+  var resolution: Double
 }
 
 /// What a search expects of the next reading, to be held against it.
@@ -131,7 +144,9 @@ struct Forecast<Scalar: BLASScalar> {
 /// The free step recovers most of a gain: all but less than one part of this many.
 private let leftToTheStep = 20.0
 
-/// A bound has not been further from the truth by more than this factor than the one before it.
+/// How much less conservative than the bound before it a bound may be.
+///
+/// Nothing proves this; it is twice the worst that the spectra of `AccuracyTests` have shown.
 private let safety = 4.0
 
 /// The free step assumes that what a Ritz vector lacks lies in directions of this fraction of the first unwanted

@@ -1,7 +1,7 @@
 internal import Tensors
 
 /// The state of one search for a leading subspace.
-struct SubspaceSearch<Scalar: BLASScalar> {
+struct SubspaceSearch {
   let target: SubspaceTarget
   let options: SubspaceOptions
   private var random: RandomSource
@@ -24,52 +24,91 @@ struct SubspaceSearch<Scalar: BLASScalar> {
     }
   }
 
-  mutating func run<Source: BlockedMatrix<Scalar>>(_ matrix: inout Source) throws(SurgeryError)
-    -> LeadingSubspace<Scalar>
+  mutating func run<Source: BlockedMatrix>(_ matrix: inout Source) throws(SurgeryError)
+    -> LeadingSubspace<Source.Scalar>
   {
     let shorter = min(matrix.rows, matrix.columns)
     let block = firstBlock(shorter)
-    if 3 * block >= shorter { return try exact(&matrix, method: .exact) }
+    if 3 * block >= shorter || isCheapToDecompose(matrix) {
+      return try exact(&matrix, method: .exact)
+    }
     let survey = try Survey(of: &matrix, group: sketchGroup(matrix, block), random: &random)
     passes += 1
     guard survey.squaredNorm > 0 else {
+      try refuseVanishedSquares(of: &matrix)
       return LeadingSubspace(
         right: Matrix(rows: 0, columns: matrix.columns), singularValues: [], squaredNorm: 0,
         missingEnergy: 0, passes: passes, method: .search)
     }
-    let scale = Double(survey.scale)
-    var basis = RitzBasis<Scalar>(columns: matrix.columns)
-    var directions = try start(survey.sketch, block: block)
-    let energy = survey.squaredNorm * scale * scale
-    var forecast: Forecast<Scalar>?
-    while passes < options.maximumPasses, directions.rows > 0 || basis.count > 0 {
-      if directions.rows > 0 {
-        let pass = try GramPass(over: &matrix, directions: directions, scale: survey.scale)
-        passes += 1
-        basis.append(directions, pass)
+    let problem = RitzProblem(
+      target: target, accuracy: options.accuracy,
+      energy: survey.squaredNorm * survey.scale * survey.scale,
+      resolution: Double(Source.Scalar.ulpOfOne))
+    let directions = try start(survey.sketch, block: block)
+    switch try iterate(&matrix, from: directions, problem, scale: survey.scale) {
+    case .found(let found): return found.result(survey, passes: passes)
+    case .lostInRounding(let vectors):
+      let wider = try RitzBasis<Double>(columns: matrix.columns)
+        .complement(of: vectors.converted(to: Double.self))
+      if case .found(let found) = try iterate(&matrix, from: wider, problem, scale: survey.scale) {
+        return found.result(survey, passes: passes)
       }
-      let pairs = try basis.eigenpairs()
-      let state = RitzState(
-        basis: basis, pairs: pairs, energy: energy, target: target, accuracy: options.accuracy,
-        forecast: forecast)
-      if state.isConverged || directions.rows == 0 {
-        return try state.result(
-          scale: scale, squaredNorm: survey.squaredNorm, passes: passes)
-      }
-      forecast = state.isRankKnown ? try state.forecast() : nil
-      directions = try state.nextDirections(in: basis, block: block)
-      if 2 * (basis.count + directions.rows) > shorter, !state.isRankKnown { break }
+    case .exhausted: break
     }
     return try exact(&matrix, method: .exactAfterSearch)
   }
 
-  private mutating func exact<Source: BlockedMatrix<Scalar>>(
-    _ matrix: inout Source, method: LeadingSubspace<Scalar>.Method
-  ) throws(SurgeryError) -> LeadingSubspace<Scalar> {
+  /// How an iteration ended.
+  private enum Outcome<Scalar: BLASScalar> {
+    case found(FoundDirections<Scalar>)
+    /// The rounding of the products hides what is still missing; a wider precision goes on from these directions.
+    case lostInRounding(Matrix<Scalar>)
+    /// The readings allowed are used up, or decomposing has become cheaper.
+    case exhausted
+  }
+
+  /// Adds blocks of directions to a basis until its leading Ritz vectors are accurate.
+  private mutating func iterate<Source: BlockedMatrix, Scalar: BLASScalar>(
+    _ matrix: inout Source, from start: Matrix<Scalar>, _ problem: RitzProblem, scale: Double
+  ) throws(SurgeryError) -> Outcome<Scalar> {
+    let shorter = min(matrix.rows, matrix.columns)
+    let block = start.rows
+    var basis = RitzBasis<Scalar>(columns: matrix.columns)
+    var directions = start
+    var forecast: Forecast<Scalar>?
+    while passes < options.maximumPasses, directions.rows > 0 || basis.count > 0 {
+      if directions.rows > 0 {
+        let pass = try GramPass(over: &matrix, directions: directions, scale: scale)
+        passes += 1
+        basis.append(directions, pass)
+      }
+      let pairs = try basis.eigenpairs()
+      let state = RitzState(basis: basis, pairs: pairs, problem: problem, forecast: forecast)
+      if state.isLostInRounding, Scalar.self != Double.self {
+        return .lostInRounding(basis.ritzVectors(pairs, count: block).vectors)
+      }
+      if state.isConverged || directions.rows == 0 { return .found(try state.found()) }
+      forecast = state.isRankKnown ? try state.forecast() : nil
+      directions = try state.nextDirections(in: basis, block: block)
+      if 2 * (basis.count + directions.rows) > shorter, !state.isRankKnown { break }
+    }
+    return .exhausted
+  }
+
+  private mutating func exact<Source: BlockedMatrix>(
+    _ matrix: inout Source, method: LeadingSubspace<Source.Scalar>.Method
+  ) throws(SurgeryError) -> LeadingSubspace<Source.Scalar> {
     var result = try exactSubspace(of: &matrix, target: target)
     result.passes += passes
     result.method = method
     return result
+  }
+
+  /// Whether the Gram matrix of the shorter side and its eigenvalues cost next to nothing.
+  private func isCheapToDecompose<Source: BlockedMatrix>(_ matrix: Source) -> Bool {
+    let shorter = Double(min(matrix.rows, matrix.columns))
+    let longer = Double(max(matrix.rows, matrix.columns))
+    return shorter * shorter * (longer + 10 * shorter) < options.exactOperations
   }
 
   /// How many rows of the matrix make one of the sketch; 0 where a sketch would not pay.
@@ -82,8 +121,8 @@ struct SubspaceSearch<Scalar: BLASScalar> {
   }
 
   /// Start directions: random, or the leading ones of the sketch.
-  private mutating func start(_ sketch: Matrix<Scalar>, block: Int) throws(SurgeryError)
-    -> Matrix<Scalar>
+  private mutating func start<Scalar: BLASScalar>(_ sketch: Matrix<Scalar>, block: Int)
+    throws(SurgeryError) -> Matrix<Scalar>
   {
     var sketch = sketch
     let width = sketch.columns
@@ -108,6 +147,23 @@ struct SubspaceSearch<Scalar: BLASScalar> {
 
 /// Passes over the sketch: more would only resolve what the sketch has and the matrix has not.
 private let sketchPasses = 4
+
+/// What an iteration found, in its own precision and scale.
+struct FoundDirections<Scalar: BLASScalar> {
+  var vectors: Matrix<Scalar>
+  var values: [Double]
+  var missing: Double
+
+  func result<Element: BLASScalar>(_ survey: Survey<Element>, passes: Int)
+    -> LeadingSubspace<Element>
+  {
+    LeadingSubspace(
+      right: vectors.converted(to: Element.self),
+      singularValues: values.map { $0.squareRoot() / survey.scale },
+      squaredNorm: survey.squaredNorm, missingEnergy: missing / (survey.scale * survey.scale),
+      passes: passes, method: .search)
+  }
+}
 
 /// Each Ritz vector moved by its residual, as half a step of inverse iteration would: `v + r / (θ - shift)`.
 ///

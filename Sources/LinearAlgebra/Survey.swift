@@ -11,7 +11,7 @@ struct Survey<Scalar: BLASScalar> {
   /// The sketch, already multiplied by `scale`; no rows where none was asked for.
   var sketch: Matrix<Scalar>
   /// The power of two that brings the matrix into the range where products neither overflow nor vanish; mostly 1.
-  var scale: Scalar
+  var scale: Double
 
   /// Reads the matrix once.
   ///
@@ -39,15 +39,15 @@ struct Survey<Scalar: BLASScalar> {
     }
     squaredNorm = sum
     scale = Self.scale(forNorm: sum.squareRoot())
-    if scale != 1 { LinearAlgebra.scale(&sketch, 0..<sketch.count, by: scale) }
+    if scale != 1 { LinearAlgebra.scale(&sketch, 0..<sketch.count, by: Scalar(scale)) }
     self.sketch = Matrix(rows: rows, columns: width, elements: sketch)
   }
 
   /// One where the norm is moderate, else a power of two that brings it near one.
-  private static func scale(forNorm norm: Double) -> Scalar {
+  private static func scale(forNorm norm: Double) -> Double {
     if norm == 0 || (norm > 1e-6 && norm < 1e6) { return 1 }
     // Beyond 2^120 the factor itself would leave the range of float32.
     let exponent = min(120, max(-120, -Int(norm.exponent)))
-    return Scalar(Double(sign: .plus, exponent: exponent, significand: 1))
+    return Double(sign: .plus, exponent: exponent, significand: 1)
   }
 }

@@ -23,7 +23,9 @@ public enum FloatPatterns {
     let sign = UInt32(bits & 0x8000) << 16
     let magnitude = UInt32(bits & 0x7FFF)
     if magnitude >= 0x7C00 {
-      return Float(bitPattern: sign | 0x7F80_0000 | ((magnitude & 0x3FF) << 13))
+      // Signalling NaN becomes quiet, as the processor's own conversion has it.
+      let quiet: UInt32 = magnitude > 0x7C00 ? 0x40_0000 : 0
+      return Float(bitPattern: sign | 0x7F80_0000 | quiet | ((magnitude & 0x3FF) << 13))
     }
     if magnitude >= 0x0400 { return Float(bitPattern: sign | ((magnitude << 13) &+ 0x3800_0000)) }
     let value = Float(magnitude) * 0x1p-24

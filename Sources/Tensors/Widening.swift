@@ -80,6 +80,45 @@ public enum ElementConversion {
     }
   }
 
+  /// Widens the difference of two runs of stored elements in one pass, for the types that models are stored in.
+  ///
+  /// - Parameters:
+  ///   - minuend: `target.count` elements of `dtype`, little-endian.
+  ///   - subtrahend: As many.
+  ///   - dtype: The type of both.
+  ///   - target: Receives `minuend - subtrahend`, as if both had been widened first.
+  /// - Returns: Whether there is a kernel for the type: BF16, F16 and F32. Otherwise nothing is done.
+  public static func widenDifference(
+    _ minuend: RawSpan, _ subtrahend: RawSpan, from dtype: DType, into target: inout MutableSpan<Float>
+  ) -> Bool {
+    guard dtype == .bf16 || dtype == .f16 || dtype == .f32 else { return false }
+    let count = target.count
+    checkLength(minuend.byteCount, dtype, count)
+    checkLength(subtrahend.byteCount, dtype, count)
+    unsafe minuend.withUnsafeBytes { minuend in
+      unsafe subtrahend.withUnsafeBytes { subtrahend in
+        unsafe target.withUnsafeMutableBufferPointer { out in
+          guard let a = minuend.baseAddress, let b = subtrahend.baseAddress,
+            let target = out.baseAddress
+          else { return }
+          if dtype == .f32 {
+            return unsafe lora_difference_f32(
+              a.assumingMemoryBound(to: Float.self), b.assumingMemoryBound(to: Float.self), target,
+              count)
+          }
+          let (a16, b16) = unsafe (
+            a.assumingMemoryBound(to: UInt16.self), b.assumingMemoryBound(to: UInt16.self)
+          )
+          if dtype == .bf16 { return unsafe lora_difference_bf16(a16, b16, target, count) }
+          for i in unsafe lora_difference_f16(a16, b16, target, count)..<count {
+            unsafe target[i] = FloatPatterns.widen(f16: a16[i]) - FloatPatterns.widen(f16: b16[i])
+          }
+        }
+      }
+    }
+    return true
+  }
+
   private static func widenF16(
     _ bytes: UnsafeRawBufferPointer, _ out: UnsafeMutableBufferPointer<Float>
   ) {

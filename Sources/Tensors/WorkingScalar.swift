@@ -3,6 +3,12 @@ public protocol WorkingScalar: BinaryFloatingPoint, BitwiseCopyable, Sendable {
   /// Widens stored elements; see `ElementConversion.widen`.
   static func widen(_ source: RawSpan, from dtype: DType, into target: inout MutableSpan<Self>)
 
+  /// Widens the difference of stored elements in one pass, if there is a kernel for the type; see
+  /// `ElementConversion.widenDifference`.
+  static func widenDifference(
+    _ minuend: RawSpan, _ subtrahend: RawSpan, from dtype: DType, into target: inout MutableSpan<Self>
+  ) -> Bool
+
   /// Narrows values to a stored type; see `ElementConversion.narrow`.
   static func narrow(
     _ source: Span<Self>, to dtype: DType, into target: inout MutableRawSpan
@@ -20,6 +26,13 @@ extension Float: WorkingScalar {
     _ source: RawSpan, from dtype: DType, into target: inout MutableSpan<Float>
   ) { ElementConversion.widen(source, from: dtype, into: &target) }
 
+  /// Widens the difference of stored elements, if there is a kernel for the type.
+  public static func widenDifference(
+    _ minuend: RawSpan, _ subtrahend: RawSpan, from dtype: DType, into target: inout MutableSpan<Float>
+  ) -> Bool {
+    ElementConversion.widenDifference(minuend, subtrahend, from: dtype, into: &target)
+  }
+
   /// Narrows single-precision values to a stored type.
   public static func narrow(
     _ source: Span<Float>, to dtype: DType, into target: inout MutableRawSpan
@@ -36,6 +49,12 @@ extension Double: WorkingScalar {
   public static func widen(
     _ source: RawSpan, from dtype: DType, into target: inout MutableSpan<Double>
   ) { ElementConversion.widen(source, from: dtype, into: &target) }
+
+  /// Does nothing: no kernel works in double precision.
+  public static func widenDifference(
+    _ minuend: RawSpan, _ subtrahend: RawSpan, from dtype: DType,
+    into target: inout MutableSpan<Double>
+  ) -> Bool { false }
 
   /// Narrows double-precision values to a stored type.
   public static func narrow(

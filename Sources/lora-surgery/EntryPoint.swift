@@ -18,8 +18,9 @@ struct LoRASurgeryCommand: ParsableCommand {
       """,
     version: Version.current,
     subcommands: [
-      InspectCommand.self, ExtractCommand.self, MergeCommand.self, UnmergeCommand.self,
-      CompareCommand.self, VerifyCommand.self, ConvertCommand.self, CheckCommand.self,
+      InspectCommand.self, ExtractCommand.self, SpectrumCommand.self, MergeCommand.self,
+      UnmergeCommand.self, ResizeCommand.self, CombineCommand.self, CompareCommand.self,
+      VerifyCommand.self, ConvertCommand.self, CheckCommand.self,
     ])
 
   static func main() {

@@ -55,4 +55,10 @@ enum Merging {
     unsafe ElementConversion.widen(bytes.span.bytes, from: tensor.info.dtype, into: &span)
     return values
   }
+
+  /// The largest absolute difference; infinite where the counts differ.
+  static func largestDifference(_ left: [Double], _ right: [Double]) -> Double {
+    guard left.count == right.count else { return .infinity }
+    return zip(left, right).reduce(0) { $1.0 == $1.1 ? $0 : max($0, ($1.0 - $1.1).magnitude) }
+  }
 }

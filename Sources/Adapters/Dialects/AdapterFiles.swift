@@ -23,7 +23,7 @@ struct AdapterFiles: Sendable {
   static let names = [
     "adapter_model.safetensors", "adapters.safetensors", "pytorch_lora_weights.safetensors",
     "adapter_model.bin", "adapters.npz", "pytorch_lora_weights.bin", "lit_model.pth.lora",
-    "adapter_model.pt",
+    "adapter_model.pt", "adapter_model.lra",
   ]
 
   /// Opens an adapter's file, or the file in an adapter's folder, with the configuration beside it.

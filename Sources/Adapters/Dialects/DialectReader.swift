@@ -15,6 +15,8 @@ protocol DialectReader: SendableMetatype {
   ///   - files: The opened files.
   ///   - options: What the user says.
   ///   - reason: How the dialect was recognised.
+  /// - Returns: The adapter.
+  /// - Throws: The vocabulary of adapters, with key and field.
   static func read(
     _ files: AdapterFiles, options: AdapterOptions, reason: String
   ) throws(SurgeryError) -> Adapter
@@ -23,7 +25,9 @@ protocol DialectReader: SendableMetatype {
 /// Every dialect that is read; detection asks in this order, which is that of the keys' specificity.
 enum DialectRegistry {
   static let readers: [any DialectReader.Type] = [
-    PEFTReader.self
+    CompactAdapterReader.self, GGUFAdapterReader.self, PEFTReader.self, MLXReader.self,
+    RTorchReader.self, KohyaReader.self, DiffusersReader.self, ComfyUIReader.self,
+    TorchtuneReader.self, LitGPTReader.self, LoralibReader.self, HandWrittenReader.self,
   ]
 }
 

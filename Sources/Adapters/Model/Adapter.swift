@@ -18,8 +18,14 @@ public struct Adapter: Sendable {
     public var config: JSONValue?
     /// The base model that it says it was trained on.
     public var baseName: String?
+    /// The configuration of the model that the adapter belongs to, for dialects that need it: the heads of GGUF.
+    public var baseConfig: JSONValue?
     /// What was read though it is unusual.
     public var warnings: [String] = []
+    /// What a compact file says of itself.
+    public var compact: CompactFacts?
+    /// What tells its base from another, where it is known.
+    public var base: BaseFingerprint?
 
     /// Creates a provenance.
     public init(dialect: Dialect, reason: String) {

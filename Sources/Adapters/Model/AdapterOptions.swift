@@ -87,9 +87,29 @@ public struct AdapterOptions: Sendable, Hashable, Codable {
   public var renamings: [Renaming] = []
   /// Whether adapter tensors that match nothing in the base are only reported.
   public var allowsUnmatched = false
+  /// Whether a base is accepted that is not the one whose fingerprint the adapter has.
+  public var allowsOtherBase = false
   /// Whether a module with a tied partner gets a tensor of its own, instead of changing the shared one.
   public var untiesEmbeddings = false
 
   /// Nothing said.
   public init() {}
+
+  /// Reads options of which any may be absent.
+  ///
+  /// - Parameter decoder: Where they are read from.
+  /// - Throws: What decoding throws for a field of a wrong type.
+  public init(from decoder: any Decoder) throws {
+    let fields = try decoder.container(keyedBy: CodingKeys.self)
+    dialect = try fields.decodeIfPresent(Dialect.self, forKey: .dialect)
+    alphas = try fields.decodeIfPresent([Rule<Double>].self, forKey: .alphas) ?? []
+    scales = try fields.decodeIfPresent([Rule<Double>].self, forKey: .scales) ?? []
+    rankScale = try fields.decodeIfPresent(RankScale.self, forKey: .rankScale)
+    fanInFanOut = try fields.decodeIfPresent([Rule<Bool>].self, forKey: .fanInFanOut) ?? []
+    enabledParts = try fields.decodeIfPresent([Rule<[Bool]>].self, forKey: .enabledParts) ?? []
+    pairs = try fields.decodeIfPresent([Pair].self, forKey: .pairs) ?? []
+    renamings = try fields.decodeIfPresent([Renaming].self, forKey: .renamings) ?? []
+    allowsUnmatched = try fields.decodeIfPresent(Bool.self, forKey: .allowsUnmatched) ?? false
+    untiesEmbeddings = try fields.decodeIfPresent(Bool.self, forKey: .untiesEmbeddings) ?? false
+  }
 }

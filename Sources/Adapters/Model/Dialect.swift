@@ -25,3 +25,24 @@ public enum Dialect: String, Sendable, Hashable, Codable, CaseIterable {
   /// The compact adapter format of this program.
   case compact
 }
+
+/// How a dialect keeps a tensor that changed and is not factored.
+public enum FullTensorForm: Sendable, Hashable {
+  /// The new tensor takes the place of the base's.
+  case replacement
+  /// The difference is stored and added.
+  case difference
+  /// The dialect has no place for it.
+  case none
+}
+
+extension Dialect {
+  /// How full tensors are kept: `modules_to_save` and biases in PEFT, `set_weight` in ComfyUI, `diff` and `diff_b` in LyCORIS.
+  public var fullTensorForm: FullTensorForm {
+    switch self {
+    case .peft, .comfyui, .compact: .replacement
+    case .kohya: .difference
+    case .diffusers, .loralib, .mlx, .gguf, .torchtune, .litgpt, .rTorch, .handWritten: .none
+    }
+  }
+}

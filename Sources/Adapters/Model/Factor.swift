@@ -13,6 +13,7 @@ public struct Factor: Sendable {
     case transpose(rows: Int, columns: Int)
     case rows(Range<Int>, columns: Int)
     case columns(Range<Int>, rows: Int, columns: Int)
+    case order([Int], columns: Int)
   }
 
   /// The tensor as stored.
@@ -61,6 +62,15 @@ public struct Factor: Sendable {
     return adding(.rows(range, columns: columns), rows: range.count, columns: columns)
   }
 
+  /// The rows of the view in another order, or some of them.
+  ///
+  /// - Parameter order: For each row of the result, the row of the view.
+  /// - Returns: The view.
+  public func rows(in order: [Int]) -> Factor {
+    precondition(order.allSatisfy { $0 >= 0 && $0 < rows }, "an order beyond \(rows) rows")
+    return adding(.order(order, columns: columns), rows: order.count, columns: columns)
+  }
+
   /// Some columns of the view.
   public func columns(_ range: Range<Int>) -> Factor {
     precondition(
@@ -68,6 +78,18 @@ public struct Factor: Sendable {
     if range == 0..<columns { return self }
     return adding(
       .columns(range, rows: rows, columns: columns), rows: rows, columns: range.count)
+  }
+
+  /// The view with the two halves of each group of rows interleaved, or parted again.
+  func interleavingHalves(groups: Int, back: Bool) -> Factor {
+    precondition(rows % (2 * groups) == 0, "\(rows) rows in \(groups) groups have no halves")
+    let half = rows / groups / 2
+    return rows(
+      in: (0..<rows).map { row in
+        let (group, place) = row.quotientAndRemainder(dividingBy: 2 * half)
+        let from = back ? place % half * 2 + place / half : place % 2 * half + place / 2
+        return group * 2 * half + from
+      })
   }
 
   private func adding(_ step: Step, rows: Int, columns: Int) -> Factor {
@@ -109,7 +131,7 @@ public struct Factor: Sendable {
       case .rows(let rows, let columns):
         let start = range.lowerBound + rows.lowerBound * columns
         range = start..<(start + rows.count * columns)
-      case .transpose, .columns: break loop
+      case .transpose, .columns, .order: break loop
       }
       remaining = remaining.dropFirst()
     }
@@ -120,23 +142,21 @@ public struct Factor: Sendable {
 
   /// The view's elements, widened.
   ///
-  /// - Parameters:
-  ///   - scalar: `Float` or `Double`.
-  ///   - allowNonFinite: Whether NaN and infinity pass.
+  /// - Parameter scalar: `Float` or `Double`.
   /// - Returns: A matrix of `rows` by `columns`.
   /// - Throws: What reading throws; `adapter.dtype` where the dtype is no floating-point type; `adapter.non-finite`
   ///   with the tensor and the index.
   public func matrix<Scalar: BLASScalar>(
-    of scalar: Scalar.Type, allowNonFinite: Bool = false
+    of scalar: Scalar.Type
   ) throws(SurgeryError) -> Matrix<Scalar> {
     guard dtype.isFloatingPoint else { throw notFloating }
     let elements: [Scalar] = try widened(try bytes(), dtype)
-    if !allowNonFinite, let index = firstNonFinite(elements) {
+    if let index = firstNonFinite(elements) {
       throw SurgeryError.adapter(
         "non-finite", "the adapter has a value that is not finite",
         file: tensor.source.file.path, key: tensor.name.text, expected: "finite values",
         found: "\(elements[index].isNaN ? "NaN" : "infinity") at element \(index)",
-        hint: "--allow-nonfinite lets it pass")
+        hint: "nothing can be computed with it; get the adapter again from where it was trained")
     }
     return Matrix(rows: rows, columns: columns, elements: elements)
   }
@@ -164,6 +184,11 @@ extension Factor.Step {
         let start = (row * columns + range.lowerBound) * size
         result += bytes[start..<(start + range.count * size)]
       }
+      return result
+    case .order(let order, let columns):
+      var result: [UInt8] = []
+      result.reserveCapacity(order.count * columns * size)
+      for row in order { result += bytes[(row * columns * size)..<((row + 1) * columns * size)] }
       return result
     case .transpose(let rows, let columns):
       return switch size {

@@ -42,7 +42,9 @@ public struct TargetReference: Sendable, Hashable {
   }
 
   /// The full name, for dotted paths.
-  public var tensorName: String { parameter.isEmpty ? module : "\(module).\(parameter)" }
+  public var tensorName: String {
+    parameter.isEmpty ? module : module.isEmpty ? parameter : "\(module).\(parameter)"
+  }
 }
 
 /// The change of one tensor, with its scale.
@@ -59,6 +61,8 @@ public struct ModuleUpdate: Sendable {
   public var alpha: Double?
   /// Whether a base without the tensor is none the worse, as for the bias that goes along with a weight.
   public var isOptional = false
+  /// How many times the dialect's own library applies the change, which is not always once.
+  public var repetitions = 1
 
   /// Creates the change of one tensor.
   public init(
@@ -98,7 +102,9 @@ public struct Replacement: Sendable {
   public var target: TargetReference
   /// The values.
   public var tensor: StoredTensor
-  /// Why the adapter has it, for the report: `modules_to_save`, `bias`, `set_weight`, …
+  /// Why the adapter has it, for the report.
+  ///
+  /// For example `modules_to_save`, `bias` or `set_weight`.
   public var reason: String
 
   /// Creates a replacement.

@@ -46,6 +46,8 @@ public enum Inversion: Sendable, Hashable {
 public protocol Update: Sendable {
   /// The family of the update, as `inspect` names it: `lora`, `dora`, `loha`, …
   var algorithm: String { get }
+  /// What the update is, in words for a message: "an update of kind lora".
+  var summary: String { get }
   /// Rows of the matrix that the update changes: outputs.
   var rows: Int { get }
   /// Columns of the matrix that the update changes: inputs, times the kernel of a convolution.
@@ -152,6 +154,8 @@ extension AdditiveUpdate {
 }
 
 extension Update {
+  /// The family.
+  public var summary: String { "an update of kind \(algorithm)" }
   /// Any rectangle.
   public var need: BlockNeed { .any }
   /// Additive.
@@ -182,11 +186,16 @@ public struct FittedUpdate: Sendable {
   public var isTransposed: Bool
   /// Rows of the stored matrix, where they are not the first dimension: a stack of matrices is taken as one tall matrix.
   public var storedRows: Int?
+  /// What the scale is multiplied by, where the rank that alpha is divided by only shows in the base.
+  public var scaleFactor: Double
 
   /// Pairs an update with its target's orientation.
-  public init(update: any Update, isTransposed: Bool, storedRows: Int? = nil) {
+  public init(
+    update: any Update, isTransposed: Bool, storedRows: Int? = nil, scaleFactor: Double = 1
+  ) {
     self.update = update
     self.isTransposed = isTransposed
     self.storedRows = storedRows
+    self.scaleFactor = scaleFactor
   }
 }

@@ -7,6 +7,8 @@ public struct Architecture: Sendable {
   private let transposedModules: [String]?
   /// Whether the output head shares the input embedding's tensor.
   let tiesEmbeddings: Bool
+  /// The configuration's `model_type`.
+  let modelType: String?
 
   /// The model types whose blocks are built of `transformers.pytorch_utils.Conv1D`
   /// (transformers:src/transformers/models/{gpt2,openai,imagegpt,decision_transformer,clvp}).
@@ -17,6 +19,7 @@ public struct Architecture: Sendable {
 
   /// Reads what the base says of itself.
   public init(of base: Checkpoint) {
+    modelType = base.config?["model_type"]?.text
     tiesEmbeddings = base.config?["tie_word_embeddings"]?.flag ?? false
     if let type = base.config?["model_type"]?.text {
       transposedModules = Self.conv1DTypes.contains(type) ? Self.conv1DModules : []

@@ -2,114 +2,121 @@ import Checkpoints
 import Tensors
 
 /// The names of a base's tensors, arranged so that an adapter's names can be found among them.
-///
-/// Maps are built forward from the base's names; nothing is inferred by turning underscores back into dots.
 struct BaseNames: Sendable {
   private let base: Checkpoint
   private let tiesEmbeddings: Bool
+  private let table: AliasTable
 
   init(_ base: Checkpoint, tiesEmbeddings: Bool) {
     self.base = base
     self.tiesEmbeddings = tiesEmbeddings
+    table = AliasTable(base)
   }
 
-  /// A place in the base that a reference leads to.
-  struct Place {
-    var name: TensorName
+  /// A tensor that a reference may lead to; several together where the base splits what the adapter fuses.
+  struct Candidate: Sendable {
+    var entries: [AliasTable.Entry]
     /// What had to be changed in the adapter's name to find it, for the report.
     var note: String?
     /// Whether the name found is the tied partner of the name asked for.
     var isTied = false
   }
 
-  /// Finds the tensor that a reference names.
-  ///
-  /// - Returns: The place, or `nil` where there is none.
-  /// - Throws: `adapter.ambiguous-target`.
-  func place(of reference: TargetReference) throws(SurgeryError) -> Place? {
-    dotted(reference)
-  }
-
-  private func dotted(_ reference: TargetReference) -> Place? {
-    if let name = existing(reference) { return Place(name: name) }
+  /// The tensors that a reference may name; more than one where names collide.
+  func candidates(for reference: TargetReference) -> [Candidate] {
+    let direct = found(reference)
+    if !direct.isEmpty || reference.spelling == .underscored { return direct }
     var trimmed = reference
     trimmed.module = reference.module.split(separator: ".", omittingEmptySubsequences: false)
       .filter { $0 != "base_layer" }.joined(separator: ".")
-    if trimmed.module != reference.module, let name = existing(trimmed) {
-      return Place(name: name)
+    if trimmed.module != reference.module {
+      let found = found(trimmed)
+      if !found.isEmpty { return found }
     }
     while trimmed.module.hasPrefix("base_model.model.") {
       trimmed.module.removeFirst("base_model.model.".count)
-      if let name = existing(trimmed) {
-        return Place(name: name, note: "repeated prefix 'base_model.model.' removed")
-      }
+      let found = found(trimmed, note: "repeated prefix 'base_model.model.' removed")
+      if !found.isEmpty { return found }
     }
-    if let tied = tied(trimmed) { return tied }
+    if let tied = tied(trimmed) { return [tied] }
     return wrapped(trimmed)
+  }
+
+  private func found(_ reference: TargetReference, note: String? = nil) -> [Candidate] {
+    table.candidates(for: reference).map { Candidate(entries: $0, note: note) }
   }
 
   /// Prefixes that model classes put before their backbone, and that checkpoints have or lack.
   private static let wrappers = [
     "transformer.", "model.", "bert.", "roberta.", "distilbert.", "gpt_neox.", "deberta.",
-    "electra.",
-    "model.language_model.", "language_model.model.", "language_model.", "module.", "vit.",
-    "base_model.", "encoder.", "backbone.",
+    "electra.", "vit.", "model.language_model.", "language_model.model.", "language_model.",
+    "module.", "base_model.", "encoder.", "backbone.",
   ]
 
-  /// Tries the name with a wrapper's prefix removed or added.
-  private func wrapped(_ reference: TargetReference) -> Place? {
+  /// Tries the name with a wrapper's prefix removed, taken for another, or added.
+  private func wrapped(_ reference: TargetReference) -> [Candidate] {
+    func attempt(_ module: String, _ note: String) -> [Candidate] {
+      var candidate = reference
+      candidate.module = module
+      return found(candidate, note: note)
+    }
     for prefix in Self.wrappers where reference.module.hasPrefix(prefix) {
       let inner = String(reference.module.dropFirst(prefix.count))
-      for other in [""] + Self.wrappers where other != prefix {
-        var candidate = reference
-        candidate.module = other + inner
-        if let name = existing(candidate) {
-          return Place(
-            name: name,
-            note: other.isEmpty
-              ? "prefix '\(prefix)' removed" : "prefix '\(prefix)' taken for '\(other)'")
-        }
+      let bare = attempt(inner, "prefix '\(prefix)' removed")
+      if !bare.isEmpty { return bare }
+      for other in Self.wrappers where other != prefix {
+        let found = attempt(other + inner, "prefix '\(prefix)' taken for '\(other)'")
+        if !found.isEmpty { return found }
       }
     }
     for prefix in Self.wrappers {
-      var candidate = reference
-      candidate.module = prefix + reference.module
-      if let name = existing(candidate) {
-        return Place(name: name, note: "prefix '\(prefix)' added")
-      }
+      let found = attempt(prefix + reference.module, "prefix '\(prefix)' added")
+      if !found.isEmpty { return found }
     }
-    return nil
-  }
-
-  /// The weight of a module, or the fused weight of an attention that has no other (`nn.MultiheadAttention`).
-  private func existing(_ reference: TargetReference) -> TensorName? {
-    let name = TensorName(reference.tensorName)
-    if base.position(of: name) != nil { return name }
-    if reference.parameter == "weight" || reference.parameter == "bias" {
-      let fused = TensorName("\(reference.module).in_proj_\(reference.parameter)")
-      if base.position(of: fused) != nil { return fused }
-    }
-    return nil
+    return []
   }
 
   /// Names under which models know their input embedding and their output head.
-  private static let heads = ["lm_head", "embed_out", "output"]
+  private static let heads: Set<String> = ["lm_head", "embed_out", "output", "unembed_tokens"]
   private static let embeddings = [
     "model.embed_tokens", "transformer.wte", "wte", "shared", "model.decoder.embed_tokens",
     "gpt_neox.embed_in", "model.language_model.embed_tokens", "language_model.model.embed_tokens",
     "transformer.word_embeddings", "embed_tokens",
   ]
 
+  /// Whether a module is an output head.
+  static func isHead(_ module: String) -> Bool {
+    heads.contains(module.split(separator: ".").last.map(String.init) ?? "")
+  }
+
+  /// Names of embeddings of all kinds, as the last component of a path.
+  private static let embeddingModules: Set<String> = [
+    "embed_tokens", "wte", "wpe", "shared", "embed_in", "tok_embeddings", "emb", "embed",
+    "embedding", "embeddings", "word_embeddings", "position_embeddings", "token_type_embeddings",
+    "token_embedding", "position_embedding", "embed_positions", "tokens_embed", "positions_embed",
+  ]
+
+  /// Whether a module's name is that of an embedding, whose layer keeps its factors otherwise than a linear one.
+  static func isEmbeddingModule(_ module: String) -> Bool {
+    embeddingModules.contains(module.split(separator: ".").last.map { $0.lowercased() } ?? "")
+  }
+
+  /// Whether a tensor is an input embedding that heads may share.
+  static func isEmbedding(_ name: TensorName) -> Bool {
+    embeddings.contains { name.text == "\($0).weight" }
+  }
+
   /// The shared tensor of a head that the checkpoint does not store.
-  private func tied(_ reference: TargetReference) -> Place? {
+  private func tied(_ reference: TargetReference) -> Candidate? {
     guard tiesEmbeddings, reference.parameter == "weight" else { return nil }
     let last = reference.module.split(separator: ".").last.map(String.init) ?? ""
-    let partners = Self.heads.contains(last) ? Self.embeddings : []
-    for module in partners {
+    guard Self.heads.contains(last) else { return nil }
+    for module in Self.embeddings {
       let name = TensorName("\(module).weight")
       if base.position(of: name) != nil {
-        return Place(
-          name: name, note: "'\(reference.module)' is tied to '\(module)'", isTied: true)
+        return Candidate(
+          entries: [AliasTable.Entry(tensor: name)],
+          note: "'\(reference.module)' is tied to '\(module)', which changes with it", isTied: true)
       }
     }
     return nil

@@ -14,8 +14,12 @@ public struct FittingTarget: Sendable {
   public var knownTransposed: Bool?
   /// What the adapter's configuration says about the storage.
   public var configuredTransposed: Bool?
+  /// The base's `model_type`.
+  public var modelType: String?
   /// Which parts of a MergedLinear the user says are enabled.
   public var enabledParts: [Bool]?
+  /// The attention heads of the base, where its configuration tells them.
+  public var heads: AttentionHeads?
 
   /// Rows of the stored matrix: the first dimension, or all but the last where three dimensions are a stack.
   public var storedRows: Int { shape.rows }

@@ -10,6 +10,8 @@ public struct Pattern: Sendable {
   /// The text of the expression.
   public let text: String
   private let program: [PatternInstruction]
+  /// The bytes of an expression that is a path, in which a dot stands for any character.
+  private let path: [UInt8]?
 
   /// Compiles an expression.
   ///
@@ -19,6 +21,7 @@ public struct Pattern: Sendable {
     self.text = text
     var parser = PatternParser(text)
     program = try parser.program()
+    path = text.utf8.allSatisfy({ Self.isPathByte($0) }) ? Array(text.utf8) : nil
   }
 
   /// Whether the expression matches all of a path, or what follows one of its dots up to the end.
@@ -30,6 +33,7 @@ public struct Pattern: Sendable {
   /// - Returns: Whether it matches.
   /// - Complexity: O(*path* · *expression*).
   public func matchesPathEnd(of path: String) -> Bool {
+    if let own = self.path, let answer = Self.matches(own, endOf: path) { return answer }
     let scalars = Array(path.unicodeScalars)
     var run = PatternRun(program)
     for position in 0...scalars.count {
@@ -41,6 +45,31 @@ public struct Pattern: Sendable {
       }
     }
     return run.matched
+  }
+
+  private static func isPathByte(_ byte: UInt8) -> Bool {
+    switch byte {
+    case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+      UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "."), UInt8(ascii: "_"),
+      UInt8(ascii: "-"):
+      true
+    default: false
+    }
+  }
+
+  /// Compares plain paths from the end, where most differ; `nil` for a path beyond ASCII, whose characters are not bytes.
+  private static func matches(_ own: [UInt8], endOf path: String) -> Bool? {
+    let bytes = path.utf8
+    guard bytes.count >= own.count else { return false }
+    var position = bytes.endIndex
+    for byte in own.reversed() {
+      position = bytes.index(before: position)
+      let other = bytes[position]
+      if other >= 0x80 || other == UInt8(ascii: "\n") { return nil }
+      if byte != other, byte != UInt8(ascii: ".") { return false }
+    }
+    return position == bytes.startIndex
+      || bytes[bytes.index(before: position)] == UInt8(ascii: ".")
   }
 
   /// Whether the expression matches anywhere in a text.

@@ -62,8 +62,9 @@ public struct ResolvedAdapter: Sendable {
   public let adapter: Adapter
   /// What happens to each tensor that the adapter touches, in the order of the base.
   public internal(set) var tensors: [TensorUpdates]
-  /// Tensors of the adapter that have no counterpart in the base and are added to it.
-  public internal(set) var additions: [Replacement] = []
+  /// Tensors that the result has and the base has not: output heads that part from the embedding they shared; the
+  /// configuration's `tie_word_embeddings` is then to be false.
+  public internal(set) var additions: [TensorUpdates] = []
   /// Modules and tensors of the adapter that match nothing.
   public internal(set) var unmatched: [String] = []
   /// What the user should know.
@@ -85,13 +86,26 @@ public struct ResolvedAdapter: Sendable {
   /// What happens to a tensor of the base; `nil` where nothing does.
   public subscript(name: TensorName) -> TensorUpdates? { positions[name].map { tensors[$0] } }
 
+  private func inBaseWords(_ update: ResolvedUpdate, of tensor: TensorUpdates) -> ModuleUpdate {
+    let outputs = tensor.isTransposed ? tensor.storedColumns : tensor.storedRows
+    var change = update.update
+    if update.rows != 0..<outputs, let pair = change as? LowRank {
+      change = PartedLowRank(parts: [(update.rows, pair)], rows: outputs)
+    }
+    var module = ModuleUpdate(changing: tensor.name, by: change, scale: update.scale)
+    // A head that shares its embedding's tensor is still a layer of its own to those who read the adapter.
+    if BaseNames.isEmbedding(tensor.name), BaseNames.isHead(update.module) {
+      module.name = update.module
+      module.target = TargetReference(module: update.module)
+    }
+    return module
+  }
+
   /// The adapter with every module named as the base names it, for writing in another dialect.
   public var inBaseWords: Adapter {
     var result = adapter
     result.modules = tensors.flatMap { tensor in
-      tensor.updates.map { update in
-        ModuleUpdate(changing: tensor.name, by: update.update, scale: update.scale)
-      }
+      tensor.updates.map { inBaseWords($0, of: tensor) }
     }
     result.replacements = tensors.compactMap { tensor in
       tensor.replacement.map { Replacement(of: tensor.name, with: tensor.source, reason: $0) }
@@ -107,15 +121,20 @@ extension Adapter {
   ///   - base: The model that the adapter is applied to.
   ///   - options: What the user says.
   /// - Returns: The changes, tensor by tensor.
-  /// - Throws: `adapter.unknown-target` with the nearest names, `adapter.shape`, `adapter.no-scale`,
+  /// - Throws: `adapter.wrong-base`, `adapter.unknown-target` with the nearest names, `adapter.shape`, `adapter.no-scale`,
   ///   `adapter.quantised-base` and the other errors of the vocabulary.
   /// - Complexity: Proportional to the number of tensors; no data is read.
   public func resolved(
     against base: Checkpoint, options: AdapterOptions = AdapterOptions()
   ) throws(SurgeryError) -> ResolvedAdapter {
+    if !options.allowsOtherBase { try provenance.base?.check(base, adapter: path) }
     var resolver = try Resolver(adapter: self, base: base, options: options)
     for replacement in replacements { try resolver.add(replacement) }
-    for module in modules { try resolver.add(module) }
+    let settled = resolver.settle(modules)
+    for module in settled where !resolver.isTied(module) { try resolver.add(module) }
+    for module in settled where resolver.isTied(module) && !resolver.repeatsPartner(module) {
+      try resolver.add(module)
+    }
     return try resolver.finished()
   }
 }

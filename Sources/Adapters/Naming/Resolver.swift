@@ -10,7 +10,10 @@ struct Resolver {
   private let architecture: Architecture
   private let names: BaseNames
   private var tensors: [TensorName: TensorUpdates] = [:]
-  private var orientations: [TensorName: Bool] = [:]
+  private var tiedReplacements = Set<TensorName>()
+  /// Tensors that the result has and the base has not: heads that no longer share their embedding.
+  private var additions: [TensorName: TensorUpdates] = [:]
+  private let untiesEmbeddings: Bool
   private var missing: [(name: String, key: String)] = []
   private var notes: [String: Int] = [:]
 
@@ -21,66 +24,185 @@ struct Resolver {
     self.base = base
     self.options = try ModuleOptions(options)
     allowsUnmatched = options.allowsUnmatched
+    untiesEmbeddings = options.untiesEmbeddings
     architecture = Architecture(of: base)
     names = BaseNames(base, tiesEmbeddings: architecture.tiesEmbeddings)
   }
 
+  /// Whether a module's tensor is only there as the tied partner of another.
+  func isTied(_ module: ModuleUpdate) -> Bool {
+    names.candidates(for: options.renamed(module.target)).first?.isTied == true
+  }
+
+  /// Whether a tied module repeats a change that its partner has already: `ensure_weight_tying` stores both
+  /// (peft:src/peft/tuners/lora/model.py).
+  func repeatsPartner(_ module: ModuleUpdate) -> Bool {
+    guard adapter.provenance.config?["ensure_weight_tying"]?.flag == true,
+      let entry = names.candidates(for: options.renamed(module.target)).first?.entries.first
+    else { return false }
+    return tensors[entry.tensor]?.updates.isEmpty == false
+  }
+
+  /// A change made to fit one tensor.
+  private struct Fit {
+    var tensor: TensorName
+    var fitted: FittedUpdate
+    var rows: Range<Int>
+  }
+
   mutating func add(_ replacement: Replacement) throws(SurgeryError) {
     let key = replacement.tensor.name.text
-    guard let place = try find(replacement.target, key: key),
-      let stored = base[place.name]
-    else { return }
-    var updates = tensors[place.name] ?? TensorUpdates(name: place.name, source: stored)
-    if updates.replacement != nil {
-      if place.isTied { return }
-      throw SurgeryError.adapter(
-        "conflict", "two tensors of the adapter replace the same tensor of the base",
-        file: adapter.path, key: key, found: place.name.text)
+    let new = replacement.tensor.info.shape
+    let candidates = names.candidates(for: options.renamed(replacement.target))
+    let places = candidates.compactMap { candidate in
+      candidate.entries.count == 1 && candidate.entries[0].part == nil
+        ? base[candidate.entries[0].tensor] : nil
     }
-    let (old, new) = (stored.info.shape, replacement.tensor.info.shape)
-    guard old.dimensions.dropFirst() == new.dimensions.dropFirst() else {
+    guard let first = places.first else {
+      missing.append((replacement.target.tensorName, key))
+      return
+    }
+    if let note = candidates.first?.note { notes[note, default: 0] += 1 }
+    let fitting = places.filter {
+      $0.info.shape.dimensions.dropFirst() == new.dimensions.dropFirst()
+    }
+    guard let stored = fitting.first(where: { $0.info.shape == new }) ?? fitting.first else {
       throw SurgeryError.adapter(
         "shape", "a tensor that the adapter stores in full does not fit the base",
-        file: adapter.path, key: key, expected: "\(old) of base tensor \(place.name.text)",
+        file: adapter.path, key: key, expected: "\(first.info.shape) of base tensor \(first.name)",
         found: "\(new)", hint: "use the base that the adapter was trained on")
     }
-    if old != new {
-      notes["\(place.name.text) grows from \(old) to \(new)", default: 0] += 1
+    var updates = tensors[stored.name] ?? TensorUpdates(name: stored.name, source: stored)
+    // A tied head is stored beside its embedding and is the same tensor.
+    let isTied = candidates.first?.isTied == true
+    if isTied, updates.replacement != nil { return }
+    if updates.replacement != nil, tiedReplacements.remove(stored.name) == nil {
+      throw SurgeryError.adapter(
+        "conflict", "two tensors of the adapter replace the same tensor of the base",
+        file: adapter.path, key: key, found: stored.name.text)
     }
-    updates.source = replacement.tensor.renamed(place.name)
+    if stored.info.shape != new {
+      notes["\(stored.name.text) grows from \(stored.info.shape) to \(new)", default: 0] += 1
+    }
+    if isTied { tiedReplacements.insert(stored.name) }
+    updates.source = replacement.tensor.renamed(stored.name)
     updates.replacement = replacement.reason
-    tensors[place.name] = updates
+    tensors[stored.name] = updates
+  }
+
+  /// Notes something for the report.
+  mutating func note(_ text: String, tensors: Int) { notes[text, default: 0] += tensors }
+
+  /// The products of a pair that fit the tensor that its module names.
+  func solutions(of pair: UnsolvedPair, _ module: ModuleUpdate) -> Set<UnsolvedPair.Convention> {
+    guard let entry = names.candidates(for: options.renamed(module.target)).first?.entries.first,
+      let shape = base[entry.tensor]?.info.shape, shape.rank == 2
+    else { return [] }
+    let said = options.isTransposed(module.name) ?? architecture.isTransposed(entry.tensor) ?? false
+    return Set(
+      pair.solutions(
+        rows: said ? shape.columns : shape.rows, columns: said ? shape.rows : shape.columns))
   }
 
   mutating func add(_ module: ModuleUpdate) throws(SurgeryError) {
     let key = module.update.factors.first?.tensor.name.text ?? module.name
-    if module.isOptional, try names.place(of: options.renamed(module.target)) == nil { return }
-    var parameters = [module.target.parameter] + module.target.alternatives
-    while !parameters.isEmpty {
-      var target = module.target
-      target.parameter = parameters.removeFirst()
-      guard let place = try find(target, key: key), let stored = base[place.name] else { return }
-      do throws(SurgeryError) {
-        return try add(module, at: place, stored)
-      } catch {
-        if error.id == "adapter.shape", !parameters.isEmpty { continue }
-        var error = error.inFile(adapter.path)
-        error.tensor = error.tensor ?? key
-        throw error
-      }
+    do throws(SurgeryError) {
+      try resolve(module, key: key)
+    } catch {
+      var error = error.inFile(adapter.path)
+      error.tensor = error.tensor ?? key
+      throw error
     }
   }
 
-  private mutating func add(
-    _ module: ModuleUpdate, at place: BaseNames.Place, _ stored: StoredTensor
-  ) throws(SurgeryError) {
-    var updates = tensors[place.name] ?? TensorUpdates(name: place.name, source: stored)
-    guard updates.source.info.dtype.isFloatingPoint else {
-      throw SurgeryError.adapter(
-        "quantised-base", "the base tensor is quantised or of integers",
-        expected: "a floating-point type", found: "\(stored.info.dtype) of \(place.name.text)",
-        hint: "dequantise the base first")
+  private mutating func resolve(_ module: ModuleUpdate, key: String) throws(SurgeryError) {
+    var fits: [(fits: [Fit], note: String?, isTied: Bool)] = []
+    var failure: SurgeryError?
+    var isKnown = false
+    for parameter in [module.target.parameter] + module.target.alternatives where fits.isEmpty {
+      var target = options.renamed(module.target)
+      target.parameter = parameter
+      for candidate in names.candidates(for: target) {
+        isKnown = true
+        do throws(SurgeryError) {
+          fits.append((try fit(module, candidate), candidate.note, candidate.isTied))
+        } catch {
+          failure = failure ?? error
+        }
+      }
     }
+    guard isKnown else {
+      if !module.isOptional { missing.append((module.target.tensorName, key)) }
+      return
+    }
+    if fits.isEmpty, let failure { throw failure }
+    if fits.count > 1 {
+      throw SurgeryError.adapter(
+        "ambiguous-target", "several tensors of the base have the module's name and shape",
+        expected: "one tensor for \(module.name)",
+        found: fits.flatMap { $0.fits.map(\.tensor.text) }.listed(),
+        hint: "--map renames the module to the one that is meant")
+    }
+    let chosen = fits.first
+    for fit in chosen?.fits ?? [] { try commit(fit, module, isTied: chosen?.isTied ?? false) }
+    if let note = fits.first?.note { notes[note, default: 0] += 1 }
+  }
+
+  private func fit(
+    _ module: ModuleUpdate, _ candidate: BaseNames.Candidate
+  ) throws(SurgeryError) -> [Fit] {
+    var result: [Fit] = []
+    var firstRow = 0
+    for entry in candidate.entries {
+      guard let stored = tensors[entry.tensor]?.source ?? base[entry.tensor] else { continue }
+      guard stored.info.dtype.isFloatingPoint else {
+        throw SurgeryError.adapter(
+          "quantised-base", "the base tensor is quantised or of integers",
+          expected: "a floating-point type", found: "\(stored.info.dtype) of \(entry.tensor.text)",
+          hint: "dequantise the base first")
+      }
+      var update = module.update
+      if candidate.entries.count > 1 {
+        let rows = firstRow..<(firstRow + stored.info.shape.rows)
+        firstRow = rows.upperBound
+        guard let slice = update.slice(rows: rows) else {
+          throw SurgeryError.unsupportedAdapter(
+            "the base splits a module that the adapter changes as one", id: "unsupported-layout",
+            found: candidate.entries.map(\.tensor.text).listed())
+        }
+        update = slice
+      }
+      let fitted = try update.fitted(
+        to: FittingTarget(
+          name: entry.tensor, shape: stored.info.shape, part: entry.part,
+          saidTransposed: options.isTransposed(module.name),
+          knownTransposed: architecture.isTransposed(entry.tensor),
+          configuredTransposed: adapter.fanInFanOut, modelType: architecture.modelType,
+          enabledParts: options.enabledParts(module.name),
+          heads: AttentionHeads(config: base.config)))
+      result.append(
+        Fit(
+          tensor: entry.tensor, fitted: fitted,
+          rows: entry.part ?? 0..<max(fitted.update.rows, 1)))
+    }
+    if candidate.entries.count > 1, firstRow != module.update.rows {
+      throw SurgeryError.adapter(
+        "shape", "the adapter does not fit the base", expected: "\(firstRow) rows",
+        found: "\(module.update.rows) rows")
+    }
+    return result
+  }
+
+  private mutating func commit(
+    _ fit: Fit, _ module: ModuleUpdate, isTied: Bool
+  ) throws(SurgeryError) {
+    guard let stored = base[fit.tensor] else { return }
+    // A head that is not to share its embedding's tensor gets a copy of it to change.
+    let isAdded = isTied && untiesEmbeddings
+    let name = isAdded ? TensorName(module.target.tensorName) : fit.tensor
+    var updates =
+      (isAdded ? additions[name] : tensors[name])
+      ?? TensorUpdates(name: name, source: stored.renamed(name))
     guard let scale = module.scale else {
       throw SurgeryError.adapter(
         "no-scale", "the adapter's files do not say how it is scaled",
@@ -88,42 +210,29 @@ struct Resolver {
         found: "none (\(adapter.provenance.reason))",
         hint: "--alpha gives it, or --scale the final factor")
     }
-    let fitted = try module.update.fitted(
-      to: FittingTarget(
-        name: place.name, shape: updates.source.info.shape, part: nil,
-        saidTransposed: options.isTransposed(module.name),
-        knownTransposed: architecture.isTransposed(place.name),
-        configuredTransposed: adapter.fanInFanOut,
-        enabledParts: options.enabledParts(module.name)))
-    if let other = orientations[place.name], other != fitted.isTransposed {
+    if !updates.updates.isEmpty, updates.isTransposed != fit.fitted.isTransposed {
       throw SurgeryError.adapter(
         "ambiguous-orientation", "two modules disagree on how the base tensor is stored",
-        found: place.name.text, hint: "--fan-in-fan-out says how the target is stored")
+        found: fit.tensor.text, hint: "--fan-in-fan-out says how the target is stored")
     }
-    orientations[place.name] = fitted.isTransposed
-    updates.isTransposed = fitted.isTransposed
-    updates.stackedRows = fitted.storedRows
+    updates.isTransposed = fit.fitted.isTransposed
+    updates.stackedRows = fit.fitted.storedRows
     updates.updates.append(
       ResolvedUpdate(
-        module: module.name, update: fitted.update, scale: scale, rows: 0..<fitted.update.rows))
-    tensors[place.name] = updates
+        module: module.name, update: fit.fitted.update,
+        scale: scale * fit.fitted.scaleFactor * Double(module.repetitions), rows: fit.rows))
+    if isAdded { additions[name] = updates } else { tensors[name] = updates }
   }
 
-  private mutating func find(
-    _ reference: TargetReference, key: String
-  ) throws(SurgeryError) -> BaseNames.Place? {
-    let place: BaseNames.Place?
-    do throws(SurgeryError) {
-      place = try names.place(of: options.renamed(reference))
-    } catch {
-      throw error.inFile(adapter.path).inTensor(TensorName(key))
-    }
-    guard let place else {
-      missing.append((reference.tensorName, key))
-      return nil
-    }
-    if let note = place.note { notes[note, default: 0] += 1 }
-    return place
+  /// The head of a model that shared its embedding, where only the embedding was changed and the two are to part.
+  private func untiedHead() -> TensorUpdates? {
+    guard untiesEmbeddings, architecture.tiesEmbeddings, additions.isEmpty else { return nil }
+    let head = TensorName("lm_head.weight")
+    guard base.position(of: head) == nil,
+      let embedding = tensors.keys.first(where: { BaseNames.isEmbedding($0) }),
+      let stored = base[embedding]
+    else { return nil }
+    return TensorUpdates(name: head, source: stored.renamed(head))
   }
 
   func finished() throws(SurgeryError) -> ResolvedAdapter {
@@ -140,8 +249,33 @@ struct Resolver {
     var warnings = adapter.provenance.warnings
     warnings += missing.map { "\($0.key): no tensor \($0.name) in the base; left out" }
     warnings += notes.sorted { $0.key < $1.key }.map { "\($0.key) (\($0.value) tensors)" }
-    return ResolvedAdapter(
+    if architecture.tiesEmbeddings, !untiesEmbeddings,
+      tensors.values.contains(where: { $0.replacement != nil && BaseNames.isEmbedding($0.name) })
+    {
+      warnings.append(
+        "the embedding is replaced and shared with the output head, which changes with it")
+    }
+    var resolved = ResolvedAdapter(
       adapter: adapter, tensors: base.tensors.compactMap { tensors[$0.name] },
       unmatched: missing.map(\.key), warnings: warnings)
+    resolved.additions =
+      additions.values.sorted { $0.name < $1.name } + (untiedHead().map { [$0] } ?? [])
+    return resolved
+  }
+}
+
+extension Update {
+  /// The part of the update that changes some rows, where its kind can be cut.
+  func slice(rows: Range<Int>) -> (any Update)? {
+    guard rows.upperBound <= self.rows else { return nil }
+    switch self {
+    case var pair as LowRank:
+      pair.up = pair.up.rows(rows)
+      return pair
+    case var difference as FullDifference:
+      difference.difference = difference.difference.rows(rows)
+      return difference
+    default: return nil
+    }
   }
 }

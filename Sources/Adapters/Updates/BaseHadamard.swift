@@ -1,7 +1,9 @@
 public import LinearAlgebra
 public import Tensors
 
-/// HiRA: `W + W ⊙ (up · down)` (Huang et al. 2025; peft:src/peft/tuners/hira/layer.py).
+/// HiRA: `W + W ⊙ (up · down)`, a change in proportion to the base.
+///
+/// Huang et al. 2025; peft:src/peft/tuners/hira/layer.py.
 public struct BaseHadamard: Update {
   /// The factor of the base, less 1.
   public var factor: LowRank

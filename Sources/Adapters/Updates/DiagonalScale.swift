@@ -2,9 +2,9 @@ import Checkpoints
 public import LinearAlgebra
 public import Tensors
 
-/// (IA)³: every output or every input is multiplied by a number (Liu et al. 2022, arXiv:2205.05638).
+/// (IA)³: every output or every input is multiplied by a number.
 ///
-/// PEFT stores the factor itself (peft:src/peft/tuners/ia3/layer.py), LyCORIS its difference from 1
+/// Liu et al. 2022, arXiv:2205.05638. PEFT stores the factor itself (peft:src/peft/tuners/ia3/layer.py), LyCORIS its difference from 1
 /// (LyCORIS:lycoris/modules/ia3.py). At another weight the factor is `1 + weight · (factor - 1)`.
 public struct DiagonalScale: Update {
   /// What is multiplied.

@@ -2,8 +2,9 @@ import Checkpoints
 public import LinearAlgebra
 public import Tensors
 
-/// LoHa: `W + s · (first ⊙ second)`, the elementwise product of two low-rank matrices (Hyeon-Woo et al. 2022,
-/// arXiv:2108.06098; LyCORIS:lycoris/modules/loha.py, peft:src/peft/tuners/loha/layer.py).
+/// LoHa: `W + s · (first ⊙ second)`, the elementwise product of two low-rank matrices.
+///
+/// Hyeon-Woo et al. 2022, arXiv:2108.06098; LyCORIS:lycoris/modules/loha.py, peft:src/peft/tuners/loha/layer.py.
 public struct Hadamard: Update {
   /// The first matrix; its core is the Tucker form's `hada_t1`.
   public var first: LowRank

@@ -106,10 +106,14 @@ public struct LowRank: Update {
 
 /// Low-rank factors in memory.
 struct LoadedLowRank<Scalar: BLASScalar>: AdditiveUpdate {
+  let up: Matrix<Scalar>
+  let down: Matrix<Scalar>
   let scale: Double
   private let product: PackedProduct<Scalar>
 
   init(up: Matrix<Scalar>, down: Matrix<Scalar>, scale: Double) {
+    self.up = up
+    self.down = down
     self.scale = scale
     product = PackedProduct(up: up, down: down)
   }

@@ -2,9 +2,9 @@ import Checkpoints
 public import LinearAlgebra
 public import Tensors
 
-/// OFT: the weight is multiplied by block-diagonal rotations (Qiu et al. 2023, arXiv:2306.07280).
+/// OFT: the weight is multiplied by block-diagonal rotations.
 ///
-/// The families differ in side, sign and parametrisation, and are never interchangeable: PEFT rotates inputs,
+/// Qiu et al. 2023, arXiv:2306.07280. The families differ in side, sign and parametrisation, and are never interchangeable: PEFT rotates inputs,
 /// `W' = W · blockdiag(R)ᵀ` (peft:src/peft/tuners/oft/layer.py); kohya and LyCORIS rotate outputs, `W'_k = R_kᵀ · W_k`
 /// (sd-scripts:networks/oft.py, LyCORIS:lycoris/modules/diag_oft.py).
 public struct Orthogonal: Update {
@@ -120,6 +120,7 @@ public struct Orthogonal: Update {
         side == .inputs ? rows : blocks.rows * blockSize,
         side == .inputs ? blocks.rows * blockSize : columns)
     }
+    if let rescale, rescale.count != rows { throw target.mismatch(rescale.count, columns) }
     var fitted = self
     fitted.size = (rows, columns)
     return FittedUpdate(update: fitted, isTransposed: isTransposed)

@@ -1,8 +1,9 @@
 public import LinearAlgebra
 public import Tensors
 
-/// HRA: `W · Π (I - 2 uᵢ uᵢᵀ)`, reflections of the inputs from left to right (Yuan et al. 2024, arXiv:2405.17484;
-/// peft:src/peft/tuners/hra/layer.py).
+/// HRA: `W · Π (I - 2 uᵢ uᵢᵀ)`, reflections of the inputs from left to right.
+///
+/// Yuan et al. 2024, arXiv:2405.17484; peft:src/peft/tuners/hra/layer.py.
 public struct Reflections: Update {
   /// One direction a column, of any length.
   public var directions: Factor

@@ -17,12 +17,13 @@ public struct StackedLowRank: Update {
     case unknown
   }
 
-  /// `out x (rank · experts)`.
+  /// `out x (rank · experts)`, or expert-major `(experts · out) x rank`.
   public var up: Factor
   /// `(experts · rank) x in`.
   public var down: Factor
   private let expertRank: Int
-  private let square: SquareRule
+  let square: SquareRule
+  let isExpertMajor: Bool
   private var isTransposed = false
 
   /// Describes a stack.
@@ -32,25 +33,30 @@ public struct StackedLowRank: Update {
   ///   - down: `(experts · rank) x in`.
   ///   - rank: The rank of one expert; divides the rows of `down`.
   ///   - square: What holds for square experts.
+  ///   - isExpertMajor: Whether `up` is `(experts · out) x rank` instead, as in MLX.
   /// - Throws: `adapter.dtype`.
   public init(
-    up: Factor, down: Factor, rank: Int, square: SquareRule
+    up: Factor, down: Factor, rank: Int, square: SquareRule, isExpertMajor: Bool = false
   ) throws(SurgeryError) {
     for factor in [up, down] where !factor.dtype.isFloatingPoint { throw factor.notFloating }
     self.up = up
     self.down = down
     self.square = square
+    self.isExpertMajor = isExpertMajor
     expertRank = rank
   }
 
   /// LoRA.
   public var algorithm: String { "lora" }
+  /// A stack of experts.
+  public var summary: String { "a change of a stack of experts" }
   /// Matrices in the stack.
   public var experts: Int { down.rows / expertRank }
   /// All rows of the stack.
-  public var rows: Int { experts * (isTransposed ? down.columns : up.rows) }
+  public var rows: Int { experts * (isTransposed ? down.columns : outputs) }
   /// Columns of each matrix.
-  public var columns: Int { isTransposed ? up.rows : down.columns }
+  public var columns: Int { isTransposed ? outputs : down.columns }
+  private var outputs: Int { isExpertMajor ? up.rows / max(experts, 1) : up.rows }
   /// The rank of one expert.
   public var rank: Int? { expertRank }
   /// Both factors.
@@ -58,7 +64,7 @@ public struct StackedLowRank: Update {
 
   /// Decides from the stack's shape which way its matrices lie.
   public func fitted(to target: FittingTarget) throws(SurgeryError) -> FittedUpdate {
-    let (out, inputs) = (up.rows, down.columns)
+    let (out, inputs) = (outputs, down.columns)
     let dimensions = target.shape.dimensions
     guard dimensions.count == 3, dimensions[0] == experts else {
       throw target.mismatch(experts * out, inputs)
@@ -93,10 +99,7 @@ public struct StackedLowRank: Update {
     let up = try up.matrix(of: Scalar.self)
     var deltas: [LoadedLowRank<Scalar>] = []
     for expert in 0..<experts {
-      var own = Matrix<Scalar>(rows: up.rows, columns: expertRank)
-      for row in 0..<up.rows {
-        for column in 0..<expertRank { own[row, column] = up[row, column * experts + expert] }
-      }
+      let own = upper(of: expert, up)
       let rows = (expert * expertRank)..<((expert + 1) * expertRank)
       let first = down.block(rows: rows, columns: 0..<down.columns)
       deltas.append(
@@ -104,7 +107,19 @@ public struct StackedLowRank: Update {
           ? LoadedLowRank(up: first.transposed(), down: own.transposed(), scale: scale)
           : LoadedLowRank(up: own, down: first, scale: scale))
     }
-    return LoadedStack(experts: deltas, height: rows / max(experts, 1))
+    return LoadedStack<Scalar>(experts: deltas, height: rows / max(experts, 1))
+  }
+
+  private func upper<Scalar: BLASScalar>(of expert: Int, _ up: Matrix<Scalar>) -> Matrix<Scalar> {
+    if isExpertMajor {
+      return up.block(
+        rows: (expert * outputs)..<((expert + 1) * outputs), columns: 0..<expertRank)
+    }
+    var own = Matrix<Scalar>(rows: outputs, columns: expertRank)
+    for row in 0..<outputs {
+      for column in 0..<expertRank { own[row, column] = up[row, column * experts + expert] }
+    }
+    return own
   }
 }
 

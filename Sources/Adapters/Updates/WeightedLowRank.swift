@@ -18,8 +18,9 @@ public struct WeightedLowRank: Update {
   public var ranks: Factor?
   /// A weight for each input.
   public var inputs: Factor?
-  /// A single number which, divided by rank and by the norms of the two vectors of each rank, is their weight: DeLoRA
-  /// (Bini et al. 2025, arXiv:2503.18225; peft:src/peft/tuners/delora/layer.py).
+  /// A number which, divided by the rank and by the norms of the two vectors of each rank, is their weight.
+  ///
+  /// DeLoRA: Bini et al. 2025, arXiv:2503.18225; peft:src/peft/tuners/delora/layer.py.
   public var boundary: Factor?
   private var width: Int
 

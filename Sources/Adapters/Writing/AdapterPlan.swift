@@ -10,6 +10,9 @@ public struct AdapterPlan: Sendable {
     case stored(StoredTensor)
     /// Bytes made when they are wanted: the planned dtype and shape, row-major, little-endian.
     case made(@Sendable () throws(SurgeryError) -> [UInt8])
+    /// Whole numbers with a step a row, made when they are wanted, for a tensor that is planned so; at most as many rows as
+    /// planned.
+    case quantised(@Sendable () throws(SurgeryError) -> QuantisedMatrix)
 
     /// The bytes.
     ///
@@ -19,6 +22,7 @@ public struct AdapterPlan: Sendable {
       switch self {
       case .stored(let tensor): try tensor.bytes()
       case .made(let make): try make()
+      case .quantised(let make): try make().bytes
       }
     }
   }
@@ -59,6 +63,7 @@ public struct AdapterPlan: Sendable {
         case .made(let make):
           let bytes = try make()
           try unsafe writer.write(bytes.span.bytes, to: place, at: 0)
+        case .quantised(let make): try writer.write(try make(), to: place)
         }
       }
     }
@@ -94,6 +99,24 @@ struct AdapterFileBuilder {
         var matrix = try factor.matrix(of: Double.self)
         matrix.scale(by: scale)
         return narrowed(matrix.elements, to: dtype)
+      })
+  }
+
+  /// Adds a view with rows or columns of zeros behind its own.
+  mutating func addPadded(
+    _ name: String, _ factor: Factor, rows: Int, columns: Int, scale: Double
+  ) throws(SurgeryError) {
+    let dtype = dtype ?? factor.dtype
+    infos.append(try Self.info(name, dtype, [rows, columns]))
+    contents.append(
+      .made { () throws(SurgeryError) in
+        var matrix = try factor.matrix(of: Double.self)
+        matrix.scale(by: scale)
+        var padded = Matrix<Double>(rows: rows, columns: columns)
+        for row in 0..<matrix.rows {
+          for column in 0..<matrix.columns { padded[row, column] = matrix[row, column] }
+        }
+        return narrowed(padded.elements, to: dtype)
       })
   }
 

@@ -11,6 +11,13 @@ public struct AdapterWritingOptions: Sendable, Hashable, Codable {
   public var dtype: DType?
   /// The prefix of keys in dialects that have one to choose, such as kohya's `lora_unet`.
   public var prefix: String?
+  /// The most that the delta of any module may be off, relative to its Frobenius norm (`--max-error`); compact files only.
+  public var maximumError: Double?
+  /// The most that all deltas together may be off, relative to their Frobenius norm (`--max-error-total`); compact files
+  /// only.
+  public var maximumTotalError: Double?
+  /// A name for a `maximumError`, which counts where that is not given; compact files only.
+  public var quality: CompactQuality?
 
   /// Creates options.
   ///
@@ -34,6 +41,7 @@ protocol DialectWriter: SendableMetatype {
   ///   - adapter: What to write; its dotted names are those of the base.
   ///   - path: Where it goes.
   ///   - options: How it is written.
+  /// - Returns: The plan, with where each tensor's bytes come from.
   /// - Throws: `adapter.inexpressible` for what the dialect cannot hold.
   static func plan(
     _ adapter: Adapter, to path: String, options: AdapterWritingOptions
@@ -43,7 +51,8 @@ protocol DialectWriter: SendableMetatype {
 extension DialectRegistry {
   /// Every dialect that is written.
   static let writers: [any DialectWriter.Type] = [
-    PEFTWriter.self
+    PEFTWriter.self, KohyaWriter.self, DiffusersWriter.self, ComfyUIWriter.self,
+    LoralibWriter.self, MLXWriter.self, CompactAdapterWriter.self, GGUFAdapterWriter.self,
   ]
 }
 
@@ -64,7 +73,30 @@ extension Adapter {
       throw SurgeryError.unsupportedAdapter(
         "adapters of this dialect are not written", found: options.dialect.rawValue)
     }
-    return try writer.plan(self, to: path, options: options)
+    return try writer.plan(try solvedWithoutBase(), to: path, options: options)
+  }
+}
+
+extension Adapter {
+  /// Pairs of loralib taken for its Linear and Embedding, which the dialect's own class would be without more being said; other
+  /// pairs need the base.
+  private func solvedWithoutBase() throws(SurgeryError) -> Adapter {
+    var result = self
+    for index in result.modules.indices {
+      guard let pair = result.modules[index].update as? UnsolvedPair else { continue }
+      guard pair.isLoralib, pair.first.rows == pair.second.columns else {
+        throw SurgeryError.adapter(
+          "ambiguous-orientation", "how the factors lie is only known from the base", file: path,
+          key: pair.first.tensor.name.text, found: "\(pair.first.tensor.info.shape)",
+          hint: "--base gives the model that decides")
+      }
+      result.modules[index].update =
+        pair.isEmbedding
+        ? try LowRank(
+          up: pair.first.transposed(), down: pair.second.transposed(), form: .embedding)
+        : try LowRank(up: pair.second, down: pair.first)
+    }
+    return result
   }
 }
 

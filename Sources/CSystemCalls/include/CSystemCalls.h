@@ -8,6 +8,9 @@
 /* Renames; flags of linux/fs.h: 1 refuses to replace, 2 exchanges both paths. */
 int lora_renameat2(const char *from, const char *to, unsigned int flags);
 
+/* Reserves disk space from the start of a file and extends the file to it. */
+int lora_fallocate(int file, int64_t size);
+
 /* Copies bytes between files inside the kernel and returns how many. */
 int64_t lora_copy_file_range(int from, int64_t from_offset, int to, int64_t to_offset, size_t count);
 

@@ -14,3 +14,10 @@ size_t lora_widen_f16(const uint16_t *source, float *target, size_t count);
 
 /* float32 to the nearest float16 pattern, ties to even. */
 size_t lora_narrow_f16(const float *source, uint16_t *target, size_t count);
+
+/* out = minuend - subtrahend, widened from bfloat16 patterns, or of float32; everywhere. */
+void lora_difference_bf16(const uint16_t *minuend, const uint16_t *subtrahend, float *out, size_t count);
+void lora_difference_f32(const float *minuend, const float *subtrahend, float *out, size_t count);
+
+/* The same from float16 patterns; returns how many it did, as above. */
+size_t lora_difference_f16(const uint16_t *minuend, const uint16_t *subtrahend, float *out, size_t count);

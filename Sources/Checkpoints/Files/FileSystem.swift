@@ -206,20 +206,16 @@ enum FileSystem {
   /// Reserves disk space for a file, so that a full disk is met before the work and not at its end.
   static func reserve(_ size: Int64, for descriptor: FileDescriptor) throws(Errno) {
     guard size > 0 else { return }
-    #if canImport(Darwin)
-      try check(ftruncate(descriptor.rawValue, size))
-    #else
-      while true {
-        let code = posix_fallocate(descriptor.rawValue, 0, off_t(size))
-        if code == 0 { return }
-        if code == EINTR { continue }
-        if code == EOPNOTSUPP || code == EINVAL {
-          try check(ftruncate(descriptor.rawValue, off_t(size)))
-          return
-        }
-        throw Errno(rawValue: code)
-      }
-    #endif
+    // Not posix_fallocate: where a file system cannot reserve, glibc writes to every block instead.
+    while true {
+      let error = Errno(rawValue: -lora_fallocate(descriptor.rawValue, size))
+      if error.rawValue == 0 { return }
+      if error == .interrupted { continue }
+      let isUnknown = error == .notSupported || error == .noFunction || error == .invalidArgument
+      guard isUnknown || error.rawValue == EOPNOTSUPP else { throw error }
+      try check(ftruncate(descriptor.rawValue, off_t(size)))
+      return
+    }
   }
 
   /// Copies bytes between files inside the kernel; returns how many it copied, 0 where it cannot.
@@ -269,7 +265,7 @@ extension SurgeryError {
   /// The error for a system call that failed on an input.
   static func reading(_ path: String, _ call: String, _ error: Errno) -> Self {
     switch error {
-    case .noSuchFileOrDirectory, .notDirectory:
+    case .noSuchFileOrDirectory, .notDirectory, .fileNameTooLong, .tooManySymbolicLinkLevels:
       Self(.missingInput, "file.missing", "no such file or folder", file: path)
     case .permissionDenied, .notPermitted:
       Self(.permission, "file.permission", "not permitted to read", file: path)

@@ -61,17 +61,25 @@ struct JSONScanner {
       position += 1
       return
     }
-    var keys = Set<TensorName>()
+    var keys = KeySet()
     while true {
       _ = peek()
       let start = position
       let key = try string()
-      if !keys.insert(TensorName(key)).inserted {
+      if !keys.insert(TensorName(key)) {
         position = start
         throw failure("duplicate key \"\(DisplayText.escaped(key))\"", id: "json.duplicate")
       }
       try expect(UInt8(ascii: ":"))
-      try member(&self, key)
+      do throws(SurgeryError) {
+        try member(&self, key)
+      } catch {
+        var error = error
+        if error.id == "json.syntax", error.expected == nil {
+          error.expected = "a value of \"\(key)\""
+        }
+        throw error
+      }
       if peek() == UInt8(ascii: ",") {
         position += 1
         continue
@@ -258,5 +266,22 @@ struct JSONScanner {
     let text = String(describing: word).utf8
     guard bytes[position...].starts(with: text) else { throw failure("a JSON value is expected") }
     position += text.count
+  }
+}
+
+/// The keys of one object so far; the few of a tensor's entry are compared one by one, which needs no hashing.
+private struct KeySet {
+  private var few: [TensorName] = []
+  private var many = Set<TensorName>()
+
+  /// Adds a key; returns false where it is there already.
+  mutating func insert(_ key: TensorName) -> Bool {
+    guard few.count >= 8 else {
+      if few.contains(key) { return false }
+      few.append(key)
+      if few.count == 8 { many = Set(few) }
+      return true
+    }
+    return many.insert(key).inserted
   }
 }

@@ -92,7 +92,11 @@ extension JSONScanner {
     case UInt8(ascii: "{"):
       var members: [JSONValue.Member] = []
       try object { (scanner, key) throws(SurgeryError) in
-        members.append(JSONValue.Member(key, try scanner.value()))
+        do throws(SurgeryError) {
+          members.append(JSONValue.Member(key, try scanner.value()))
+        } catch {
+          throw error.atKey(key)
+        }
       }
       return .object(members)
     case UInt8(ascii: "["):
@@ -112,5 +116,15 @@ extension JSONScanner {
     case nil: throw failure("JSON ends where a value is expected")
     default: return .number(try number())
     }
+  }
+}
+
+extension SurgeryError {
+  /// This error with the key whose value it was met in; the innermost key is named.
+  fileprivate func atKey(_ key: String) -> Self {
+    guard !what.contains(" at key ") else { return self }
+    var error = self
+    error.what += " at key \"\(DisplayText.escaped(key))\""
+    return error
   }
 }

@@ -45,7 +45,10 @@ extension CheckpointPlan {
     let kind: OutputTransaction.Kind = fileFormat == nil ? .folder : .file
     var layout = LayoutBuilder(
       source: source, tensors: tensors + additions, format: format, metadata: metadata)
-    if kind == .folder, source.isFolder, form.maximumShardSize == nil, !layout.changesFormat {
+    if kind == .folder, format == .npy {
+      try layout.spread()
+    } else if kind == .folder, source.isFolder, form.maximumShardSize == nil, !layout.changesFormat
+    {
       layout.keepFiles()
     } else if kind == .folder, let limit = form.maximumShardSize {
       layout.split(limit: limit)
@@ -57,6 +60,13 @@ extension CheckpointPlan {
     if kind == .folder {
       extras = source.companions.filter { !$0.relativePath.hasSuffix(".index.json") }.map {
         Extra(relativePath: $0.relativePath, content: .copy(of: $0.path))
+      }
+      let noted = metadata(source.metadata)
+      if format == .npy, !noted.isEmpty {
+        extras.append(
+          Extra(
+            relativePath: NpzRecords.metadataMember,
+            content: .bytes(NpzRecords.text(of: noted))))
       }
       extras += layout.indices.map { Extra(relativePath: $0.path, content: .bytes($0.bytes)) }
     }
@@ -146,6 +156,14 @@ private struct LayoutBuilder {
   mutating func joinFiles(as name: String) {
     addFile(name, metadata: source.metadata)
     for position in tensors.indices { add(position) }
+  }
+
+  /// One npy file for each tensor.
+  mutating func spread() throws(SurgeryError) {
+    files = try TensorFilePlan.npyFolder(tensors.compactMap { $0 })
+    for (file, position) in tensors.indices.filter({ tensors[$0] != nil }).enumerated() {
+      places[position] = PlannedTensor(file: file, tensor: 0)
+    }
   }
 
   /// Shards of at most `limit` bytes each, named and indexed as Hugging Face does; a larger tensor has one to itself.

@@ -136,6 +136,16 @@ public final class CheckpointWriter: Sendable {
     try writers[place.file].write(bytes, tensor: place.tensor, at: offset)
   }
 
+  /// Writes all of a planned tensor as whole numbers with a step a row.
+  ///
+  /// - Parameters:
+  ///   - matrix: At most as many rows as planned; rows left out at the end do not exist in the file.
+  ///   - place: The tensor.
+  /// - Throws: `io.write` or `output.no-space`.
+  public func write(_ matrix: QuantisedMatrix, to place: PlannedTensor) throws(SurgeryError) {
+    try writers[place.file].write(matrix, tensor: place.tensor)
+  }
+
   /// Copies a stored tensor as it is, inside the kernel where both sides lie plain.
   ///
   /// - Parameters:
@@ -186,7 +196,7 @@ public final class CheckpointWriter: Sendable {
   public func commit() throws(SurgeryError) {
     for writer in writers { try writer.finish() }
     for (index, planned) in plan.files.enumerated() {
-      let written = try TensorFile(opening: files[index].temporary.string)
+      let written = try TensorFile(opening: files[index].temporary.string, limits: .none)
       guard written.tensors.count == planned.tensors.count else {
         throw SurgeryError(
           .io, "output.read-back", "the written file does not read back as planned",

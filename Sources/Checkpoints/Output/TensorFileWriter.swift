@@ -20,8 +20,18 @@ protocol TensorFileWriter: Sendable {
   /// - Throws: `io.write` or `output.no-space`.
   func write(_ bytes: RawSpan, tensor: Int, at offset: Int) throws(SurgeryError)
 
+  /// Writes all of a quantised tensor, where the format has such.
+  func write(_ matrix: QuantisedMatrix, tensor: Int) throws(SurgeryError)
+
   /// Writes what can only be written when all data is there (directories, checksums).
   func finish() throws(SurgeryError)
+}
+
+extension TensorFileWriter {
+  /// Other formats have no such tensors; who plans one for them is at fault.
+  func write(_ matrix: QuantisedMatrix, tensor: Int) throws(SurgeryError) {
+    throw SurgeryError(.bug, "output.format", "the format has no quantised tensors")
+  }
 }
 
 /// What one file of an output will hold.
@@ -39,15 +49,21 @@ public struct TensorFilePlan: Sendable {
   /// A key whose text here is the one in `metadata` is written with its type, every other key of `metadata` as a string. The
   /// other formats take no notice.
   public var ggufMetadata = GGUFMetadata()
+  /// How hard npz compresses, 1 (fastest) to 9 (smallest); `nil` stores the tensors as they are.
+  public var compression: Int?
+  /// Codecs and further sections, where the format is the compact one.
+  public var compact: CompactPlan?
 
   /// Creates a plan of one file.
   public init(
-    relativePath: String, format: FileFormat, tensors: [TensorInfo], metadata: [String: String]
+    relativePath: String, format: FileFormat, tensors: [TensorInfo], metadata: [String: String],
+    compression: Int? = nil
   ) {
     self.relativePath = relativePath
     self.format = format
     self.tensors = tensors
     self.metadata = metadata
+    self.compression = compression
   }
 
   /// Bytes of the planned tensors' data.
@@ -60,7 +76,15 @@ public struct TensorFilePlan: Sendable {
     switch format {
     case .safetensors: try SafetensorsWriter(self, makeFile)
     case .gguf: try GGUFWriter(self, makeFile)
-    case .npy, .npz, .torch, .compact:
+    case .npy: try NpyWriter(self, makeFile)
+    case .npz:
+      if let compression {
+        try DeflatedNpzWriter(self, level: compression, makeFile)
+      } else {
+        try StoredNpzWriter(self, makeFile)
+      }
+    case .compact: try CompactWriter(self, makeFile)
+    case .torch:
       throw SurgeryError(
         .unsupported, "output.format", "files of this format are not written",
         found: format.rawValue)

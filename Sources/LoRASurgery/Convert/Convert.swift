@@ -1,3 +1,4 @@
+import Adapters
 import Checkpoints
 public import Tensors
 
@@ -6,8 +7,23 @@ extension ConvertRequest {
   ///
   /// - Parameter execution: Threads and memory.
   /// - Returns: What was done to every tensor.
-  /// - Throws: What opening, reading and writing throw; `convert.name` where two tensors get the same name.
+  /// - Throws: What opening, reading and writing throw; `convert.name` where two tensors get the same name;
+  ///   `adapter.inexpressible` for what a dialect cannot hold.
   public func run(_ execution: Execution = Execution()) throws(SurgeryError) -> OperationReport {
+    try concernsAdapter ? runOnAdapter(execution) : runOnCheckpoint(execution)
+  }
+
+  /// Whether the input is to be read as an adapter: where a dialect or another word of adapters is asked for.
+  private var concernsAdapter: Bool {
+    if asLowRank || adapterOptions.dialect != nil { return true }
+    switch dialect ?? Dialect(containerOf: output) {
+    case nil: return false
+    case .gguf, .compact: return Adapter.isAdapter(at: input)
+    case .some: return true
+    }
+  }
+
+  private func runOnCheckpoint(_ execution: Execution) throws(SurgeryError) -> OperationReport {
     let stopwatch = Stopwatch()
     let source = try Checkpoint(opening: input)
     let (infos, reports) = try plannedTensors(of: source)
@@ -92,5 +108,16 @@ extension ConvertRequest {
 
   private func edited(_ old: [String: String]) -> [String: String] {
     old.filter { !droppedMetadata.contains($0.key) }.merging(metadata) { $1 }
+  }
+}
+
+extension Dialect {
+  /// The dialect whose own container a path's extension names.
+  init?(containerOf path: String) {
+    switch FileFormat(extensionOf: path) {
+    case .gguf: self = .gguf
+    case .compact: self = .compact
+    default: return nil
+    }
   }
 }

@@ -1,9 +1,10 @@
+public import Adapters
 public import Checkpoints
 public import Tensors
 
-/// Writes a checkpoint in another format, layout or dtype.
+/// Writes a checkpoint in another format, layout or dtype, or an adapter in another dialect.
 public struct ConvertRequest: Sendable, Codable {
-  /// The checkpoint to read: file or folder.
+  /// The checkpoint or adapter to read: file or folder.
   public var input: String
   /// Where the result goes.
   public var output: String
@@ -19,6 +20,19 @@ public struct ConvertRequest: Sendable, Codable {
   public var metadata: [String: String] = [:]
   /// Keys of metadata to leave out.
   public var droppedMetadata: [String] = []
+  /// The dialect to write, which makes the input an adapter; `gguf` and `compact` are containers of checkpoints too.
+  public var dialect: Dialect?
+  /// Whether every update becomes low-rank factors, by truncation where it has more rank.
+  public var asLowRank = false
+  /// The ranks of what is factored anew.
+  public var ranks = RankOptions()
+  /// The model that the adapter belongs to, where its names or shapes decide: a file or folder, for GGUF a folder with
+  /// `config.json` at least.
+  public var base: String?
+  /// The prefix of keys in dialects that have one to choose, such as kohya's `lora_unet`.
+  public var prefix: String?
+  /// What the user says about the adapter.
+  public var adapterOptions = AdapterOptions()
   /// Whether finite values that the storage dtype cannot hold are accepted.
   public var allowOverflow = false
   /// Whether an existing output is replaced.

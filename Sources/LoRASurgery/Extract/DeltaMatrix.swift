@@ -1,38 +1,72 @@
 import Checkpoints
 import LinearAlgebra
+import Synchronization
 import Tensors
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
 
 /// The difference of two stored tensors, tuned minus base, formed block by block as it is read.
 ///
-/// Rows and columns are those of the storage: the first dimension by all the others.
+/// Rows and columns are those of the storage: the first dimension by all the others. The first rows, as many as the caller
+/// allows, stay in memory once they have been read; the others are read again each time.
 struct DeltaMatrix<Scalar: BLASScalar>: BlockedMatrix {
   let rows: Int
   let columns: Int
 
   private var base: ElementReader<Scalar>
   private var tuned: ElementReader<Scalar>
-  private var baseValues: [Scalar]
+  /// The rows that are kept, then one block for all others.
   private var values: [Scalar]
+  private var baseValues: [Scalar] = []
   private let rowsPerBlock: Int
+  private let keptRows: Int
+  private var filledRows = 0
   private let interruption: Interruption
 
-  /// Elements of one block: three buffers of it stay in the second-level cache.
-  private static var blockElements: Int { 1 << 16 }
-
   /// Prepares reading; both tensors have the same shape.
+  ///
+  /// - Parameters:
+  ///   - base: The subtrahend.
+  ///   - tuned: The minuend.
+  ///   - interruption: Stops the reading.
+  ///   - elements: The most elements to keep between readings.
+  ///   - buffer: A buffer that another matrix gave back; its content does not matter.
+  /// - Throws: `tensor.dtype` where the elements are no numbers to compute with, or what opening throws.
   init(
-    base: StoredTensor, tuned: StoredTensor, interruption: Interruption
+    base: StoredTensor, tuned: StoredTensor, interruption: Interruption, keeping elements: Int = 0,
+    in buffer: [Scalar] = []
   ) throws(SurgeryError) {
     precondition(base.info.shape == tuned.info.shape, "shapes differ")
     rows = tuned.info.shape.rows
     columns = tuned.info.shape.columns
-    rowsPerBlock = max(1, min(rows, Self.blockElements / max(1, columns)))
-    let capacity = rowsPerBlock * columns
-    self.base = try ElementReader(base, capacity: capacity)
-    self.tuned = try ElementReader(tuned, capacity: capacity)
-    baseValues = [Scalar](repeating: 0, count: capacity)
-    values = baseValues
+    rowsPerBlock = max(1, min(rows, LinearAlgebra.rowsPerChunk(columns: columns)))
+    let affordable = elements / max(1, columns)
+    keptRows = affordable >= rows ? rows : affordable / rowsPerBlock * rowsPerBlock
+    let block = rowsPerBlock * columns
+    self.base = try ElementReader(base, capacity: block)
+    self.tuned = try ElementReader(tuned, capacity: block)
+    let capacity = min(rows, keptRows + rowsPerBlock) * columns
+    values = buffer
+    if values.count < capacity {
+      // The old buffer goes before the new one comes.
+      values = []
+      values = [Scalar](repeating: 0, count: capacity)
+    }
     self.interruption = interruption
+  }
+
+  /// Gives the buffer up, for the next matrix.
+  mutating func takeBuffer() -> [Scalar] {
+    var buffer: [Scalar] = []
+    swap(&buffer, &values)
+    filledRows = 0
+    return buffer
   }
 
   mutating func forEachBlock(
@@ -42,28 +76,52 @@ struct DeltaMatrix<Scalar: BLASScalar>: BlockedMatrix {
     var row = range.lowerBound
     while row < range.upperBound {
       try interruption.check()
-      let count = min(rowsPerBlock, range.upperBound - row) * columns
-      try fill(from: row * columns, count: count)
-      try body(row, values.span.extracting(0..<count))
-      row += count / columns
+      let next = min(row + rowsPerBlock, range.upperBound)
+      let place = next <= keptRows ? row : keptRows
+      let target = place * columns..<(place + next - row) * columns
+      if next > filledRows {
+        try fill(target, from: row * columns)
+        if next <= keptRows, row <= filledRows { filledRows = next }
+      }
+      try body(row, values.span.extracting(target))
+      row = next
     }
   }
 
-  private mutating func fill(from start: Int, count: Int) throws(SurgeryError) {
-    var difference: [Scalar] = []
+  private mutating func fill(_ range: Range<Int>, from start: Int) throws(SurgeryError) {
+    try tuned.load(from: start, count: range.count)
+    try base.load(from: start, count: range.count)
+    // Taken out of self for the call: the readers are read while the span is lent.
+    var (difference, subtrahend): ([Scalar], [Scalar]) = ([], [])
     swap(&difference, &values)
-    defer { swap(&difference, &values) }
-    var subtrahend: [Scalar] = []
     swap(&subtrahend, &baseValues)
-    defer { swap(&subtrahend, &baseValues) }
+    defer {
+      swap(&difference, &values)
+      swap(&subtrahend, &baseValues)
+    }
     var target = difference.mutableSpan
-    var block = target._mutatingExtracting(0..<count)
-    try tuned.read(from: start, into: &block)
+    var block = target._mutatingExtracting(range)
+    if tuned.widenDifference(from: base, into: &block) { return }
+    tuned.widenLoaded(into: &block)
+    if subtrahend.count < range.count {
+      subtrahend = [Scalar](repeating: 0, count: rowsPerBlock * columns)
+    }
     var other = subtrahend.mutableSpan
-    var otherBlock = other._mutatingExtracting(0..<count)
-    try base.read(from: start, into: &otherBlock)
-    subtract(subtrahend.span.extracting(0..<count), from: &block)
+    var otherBlock = other._mutatingExtracting(0..<range.count)
+    base.widenLoaded(into: &otherBlock)
+    subtract(subtrahend.span.extracting(0..<range.count), from: &block)
   }
+}
+
+/// Buffers that wait for their next use, so that their pages need not be given back and asked for again.
+final class BufferPool<Scalar: BLASScalar>: Sendable {
+  private let waiting = Mutex<[[Scalar]]>([])
+
+  /// A buffer that was put back, or an empty one.
+  func take() -> [Scalar] { waiting.withLock { $0.popLast() } ?? [] }
+
+  /// Puts a buffer back.
+  func put(_ buffer: [Scalar]) { waiting.withLock { $0.append(buffer) } }
 }
 
 @specialized(where Scalar == Float)
@@ -94,7 +152,14 @@ extension StoredTensor {
       try buffers.1.withMutableRawSpan(0..<count) { (span) throws(SurgeryError) in
         try readers.1.read(at: position, into: &span)
       }
-      if buffers.0[..<count] != buffers.1[..<count] { return false }
+      // Comparing slices goes byte by byte.
+      let isSame = unsafe buffers.0.withUnsafeBytes { first in
+        unsafe buffers.1.withUnsafeBytes { second in
+          guard let first = first.baseAddress, let second = second.baseAddress else { return true }
+          return unsafe memcmp(first, second, count) == 0
+        }
+      }
+      if !isSame { return false }
       position += count
     }
     return true

@@ -1,6 +1,5 @@
 import Adapters
 import Checkpoints
-import LinearAlgebra
 public import Tensors
 
 extension ExtractRequest {
@@ -8,49 +7,38 @@ extension ExtractRequest {
   ///
   /// - Parameter execution: Threads and memory.
   /// - Returns: What became of every tensor, with the energies after rounding.
-  /// - Throws: `extract.…` for models that do not belong together, `extract.identical` where nothing differs, and what
-  ///   opening, reading and writing throw; no output is visible then.
+  /// - Throws: `extract.…` for models that do not belong together, `extract.identical` where nothing differs, `rank.…` for
+  ///   rank options that contradict each other, and what opening, reading and writing throw; no output is visible then.
   /// - Complexity: A few passes over both models; memory for the factors of one tensor a worker.
   public func run(_ execution: Execution = Execution()) throws(SurgeryError) -> OperationReport {
     let stopwatch = Stopwatch()
-    guard rank >= 1 else {
-      throw SurgeryError(
-        .usage, "extract.rank", "the rank must be at least 1", found: "\(rank)")
-    }
     let (base, tuned) = (try Checkpoint(opening: base), try Checkpoint(opening: tuned))
-    let plan = try ExtractPlan(self, base: base, tuned: tuned)
-    let inputs = (base.files + tuned.files).map(\.file.file)
     let form = try AdapterForm(path: output, dialect: dialect)
-    var extracted: [ExtractedTensor] = plan.pairs.map {
-      ExtractedTensor(planned: $0)
-    }
+    let plan = try ExtractPlan(self, dialect: form.dialect, base: base, tuned: tuned)
+    let inputs = (base.files + tuned.files).map(\.file.file)
+    var extracted = plan.pairs.map(ExtractedTensor.init(planned:))
     if !dryRun {
       try OutputTransaction.checkDestination(
         output, kind: form.kind, replacing: force, inputs: inputs)
-      execution.progress.begin(
-        "extracting", total: plan.pairs.reduce(0) { $0 + $1.tuned.info.byteCount })
-      let factoring = TensorFactoring(
-        request: self, spool: try SpoolFile(beside: output), interruption: execution.interruption)
-      extracted = try Workers(count: execution.jobs).map(
-        plan.pairs.count, cost: { plan.pairs[$0].tuned.info.shape.elementCount },
-        interruption: execution.interruption
-      ) { (index) throws(SurgeryError) in
-        defer { execution.progress.advance(by: plan.pairs[index].tuned.info.byteCount) }
-        return try factoring.extract(plan.pairs[index])
-      }
+      extracted = try Extraction(
+        plan: plan, execution: execution,
+        factoring: TensorFactoring(
+          request: self, fullTensorForm: form.dialect.fullTensorForm,
+          spool: try SpoolFile(beside: output), execution: execution)
+      ).run()
     }
-    let adapter = try adapter(of: extracted, base: base)
     var report = OperationReport(
       command: "extract", modules: extracted.map(\.report) + plan.unpaired)
     report.warnings = base.warnings + tuned.warnings + extracted.compactMap(\.warning)
     report.totals.bytesRead = base.byteCount + tuned.byteCount
     if !dryRun {
-      guard report.totals.changed > 0 else {
+      guard extracted.contains(where: { $0.report.action != .unchanged }) else {
         throw SurgeryError(
           .data, "extract.identical",
-          "base and tuned hold the same values: there is nothing to extract",
-          file: self.tuned, hint: "check that --tuned is the fine-tuned model")
+          "base and tuned hold the same values: there is nothing to extract", file: self.tuned,
+          hint: "check that --tuned is the fine-tuned model")
       }
+      let adapter = try adapter(of: extracted, base: base)
       let writing = try adapter.plan(to: output, options: form.options(dtype: dtype))
       try writing.write(replacing: force, inputs: inputs, interruption: execution.interruption)
       report.output = output
@@ -71,18 +59,20 @@ extension ExtractRequest {
     var adapter = Adapter(path: output, modules: [], provenance: provenance)
     let architecture = Architecture(of: base)
     for tensor in extracted {
+      let name = tensor.report.tensor
       switch tensor.content {
       case .factors(let factors, let form):
-        let isTransposed =
-          form == .linear && architecture.isTransposed(tensor.report.tensor) ?? false
+        let isTransposed = form == .linear && architecture.isTransposed(name) ?? false
         adapter.modules.append(
           ModuleUpdate(
-            changing: tensor.report.tensor,
-            by: try factors.update(form: form, isTransposed: isTransposed)))
+            changing: name, by: try factors.update(form: form, isTransposed: isTransposed)))
         if isTransposed { adapter.fanInFanOut = true }
       case .full(let stored):
         adapter.replacements.append(
-          Replacement(of: tensor.report.tensor, with: stored, reason: "extracted in full"))
+          Replacement(of: name, with: stored, reason: "extracted in full"))
+      case .difference(let stored):
+        adapter.modules.append(
+          ModuleUpdate(changing: name, by: try FullDifference(Factor(stored))))
       case nil: break
       }
     }
@@ -90,90 +80,78 @@ extension ExtractRequest {
   }
 }
 
-/// What became of one tensor.
-struct ExtractedTensor: Sendable {
-  enum Content: Sendable {
-    case factors(FactoredDelta, LowRank.Form)
-    case full(StoredTensor)
-  }
+/// Runs the search and the fit of all tensors on all workers, with one budget between them where there is one.
+struct Extraction {
+  let plan: ExtractPlan
+  let execution: Execution
+  let factoring: TensorFactoring
 
-  var report: TensorReport
-  var content: Content?
-  var warning: String?
-
-  init(_ report: TensorReport, content: Content? = nil) {
-    self.report = report
-    self.content = content
-  }
-
-  /// What a plan says before anything is read.
-  init(planned pair: ExtractPlan.Pair) {
-    let shape = pair.tuned.info.shape
-    switch pair.treatment {
-    case .lowRank:
-      report = TensorReport(pair.tuned.name, .lowRank, shape: shape, reason: "if it differs")
-    case .full: report = TensorReport(pair.tuned.name, .full, shape: shape, reason: "if it differs")
-    case .skip(let reason):
-      report = TensorReport(pair.tuned.name, .skipped, shape: shape, reason: reason)
+  func run() throws(SurgeryError) -> [ExtractedTensor] {
+    execution.progress.begin("extracting", total: 2 * plan.byteCount)
+    if let budget = plan.budget { return try run(within: budget) }
+    return try map { (pair, _) throws(SurgeryError) in
+      defer { execution.progress.advance(by: 2 * pair.tuned.info.byteCount) }
+      return try factoring.extract(pair)
     }
   }
-}
 
-extension TensorFactoring {
-  /// Finds out whether a tensor changed and, if it did, makes what the adapter keeps of it.
-  func extract(_ pair: ExtractPlan.Pair) throws(SurgeryError) -> ExtractedTensor {
-    let shape = pair.tuned.info.shape
-    if try pair.tuned.hasSameBytes(as: pair.base, interruption: interruption) {
-      return ExtractedTensor(TensorReport(pair.tuned.name, .unchanged, shape: shape))
+  /// Finds more directions than the budget will pay for, then lets the budget choose among all of them.
+  private func run(within budget: RankOptions.Budget) throws(SurgeryError) -> [ExtractedTensor] {
+    var limits = plan.pairs.map { $0.initialLimit(plan, budget) }
+    var searched = try map { [limits] (pair, index) throws(SurgeryError) in
+      try search(pair, limit: limits[index])
     }
-    switch pair.treatment {
-    case .skip(let reason):
-      return ExtractedTensor(
-        TensorReport(pair.tuned.name, .skipped, shape: shape, reason: reason))
-    case .full: return try extractFull(pair)
-    case .lowRank(let form):
-      guard let factors = try factor(pair) else {
-        return ExtractedTensor(TensorReport(pair.tuned.name, .unchanged, shape: shape))
+    while true {
+      let open = searched.indices.filter { if case .open = searched[$0] { true } else { false } }
+      let allocation = try RankAllocation(
+        open.compactMap { index in
+          guard case .open(let delta) = searched[index] else { return nil }
+          return RankAllocation.Item(
+            spectrum: delta.spectrum, rule: plan.pairs[index].rule,
+            dtype: factoring.request.dtype ?? plan.pairs[index].tuned.info.dtype, defaultRank: 0)
+        }, budget: budget, parameters: plan.parameterCount)
+      let short = allocation.exhausted.map { open[$0] }.filter {
+        limits[$0] < plan.pairs[$0].largestRank
       }
-      var report = TensorReport(pair.tuned.name, .lowRank, shape: shape)
-      report.rank = factors.rank
-      report.setEnergies(
-        squaredNorm: factors.squaredNorm, squaredResidual: factors.squaredResidual)
-      var extracted = ExtractedTensor(report, content: .factors(factors, form))
-      if factors.fellBack {
-        extracted.warning =
-          "tensor \"\(pair.tuned.name)\": the search did not converge, so the exact decomposition stepped in"
-      }
-      return extracted
-    }
-  }
-
-  private func extractFull(_ pair: ExtractPlan.Pair) throws(SurgeryError) -> ExtractedTensor {
-    var report = TensorReport(pair.tuned.name, .full, shape: pair.tuned.info.shape)
-    if pair.tuned.info.dtype.isNumeric, pair.base.info.dtype.isNumeric {
-      do throws(SurgeryError) {
-        var delta = try DeltaMatrix<Double>(
-          base: pair.base, tuned: pair.tuned, interruption: interruption)
-        let squared = try squaredNorm(of: &delta)
-        guard squared > 0 else {
-          report.action = .unchanged
-          return ExtractedTensor(report)
+      guard !short.isEmpty else {
+        let ranks = Dictionary(uniqueKeysWithValues: zip(open, allocation.ranks))
+        let settled = searched
+        return try map { (pair, index) throws(SurgeryError) in
+          try finish(pair, settled[index], rank: ranks[index] ?? 0)
         }
-        report.setEnergies(squaredNorm: squared, squaredResidual: 0)
-      } catch {
-        throw error.inFile(pair.tuned.source.file.path).inTensor(pair.tuned.name)
+      }
+      // A tensor whose known values were all bought may have more worth buying.
+      for index in short {
+        limits[index] = min(plan.pairs[index].largestRank, limits[index] * 2)
+        searched[index] = try search(plan.pairs[index], limit: limits[index])
       }
     }
-    return ExtractedTensor(report, content: .full(pair.tuned))
   }
-}
 
-extension FactoredDelta {
-  /// The update that these factors of the stored matrix are, in `out x in` orientation.
-  func update(form: LowRank.Form, isTransposed: Bool) throws(SurgeryError) -> LowRank {
-    isTransposed
-      ? try LowRank(
-        up: Factor(right).transposed(), down: Factor(left).transposed(), form: form)
-      : try LowRank(up: Factor(left), down: Factor(right), form: form)
+  private func search(
+    _ pair: ExtractPlan.Pair, limit: Int
+  ) throws(SurgeryError) -> SearchedTensor {
+    defer { execution.progress.advance(by: pair.tuned.info.byteCount) }
+    return try factoring.search(pair, limit: limit)
+  }
+
+  private func finish(
+    _ pair: ExtractPlan.Pair, _ searched: SearchedTensor, rank: Int
+  ) throws(SurgeryError) -> ExtractedTensor {
+    defer { execution.progress.advance(by: pair.tuned.info.byteCount) }
+    switch searched {
+    case .settled(let extracted): return extracted
+    case .open(let delta): return try factoring.finish(pair, delta, rank: rank)
+    }
+  }
+
+  private func map<Value: Sendable>(
+    _ body: @escaping @Sendable (ExtractPlan.Pair, Int) throws(SurgeryError) -> Value
+  ) throws(SurgeryError) -> [Value] {
+    let pairs = plan.pairs
+    return try Workers(count: execution.jobs).map(
+      pairs.count, cost: { pairs[$0].tuned.info.shape.elementCount },
+      interruption: execution.interruption
+    ) { (index) throws(SurgeryError) in try body(pairs[index], index) }
   }
 }

@@ -1,5 +1,6 @@
 import Adapters
 import Checkpoints
+import LinearAlgebra
 import Tensors
 
 /// What extraction does with each tensor of two models, decided from names, shapes and dtypes alone.
@@ -19,28 +20,47 @@ struct ExtractPlan {
     var base: StoredTensor
     var tuned: StoredTensor
     var treatment: Treatment
+    /// How its rank is chosen, where it is factored.
+    var rule: RankRule
+
+    /// The largest rank that the rule and the shape allow.
+    var largestRank: Int {
+      min(rule.bounds.upperBound, tuned.info.shape.rows, tuned.info.shape.columns)
+    }
   }
 
   /// One entry for each tensor of the tuned model, in its order.
   private(set) var pairs: [Pair] = []
   /// Tensors that only one model has, where that is allowed.
   private(set) var unpaired: [TensorReport] = []
+  /// The budget that ranks are bought from, where there is one.
+  let budget: RankOptions.Budget?
+
+  /// Bytes of the tuned model's tensors.
+  var byteCount: Int { pairs.reduce(0) { $0 + $1.tuned.info.byteCount } }
+  /// Elements of the tuned model's tensors.
+  var parameterCount: Int { pairs.reduce(0) { $0 + $1.tuned.info.shape.elementCount } }
 
   init(
-    _ request: ExtractRequest, base: Checkpoint, tuned: Checkpoint
+    _ request: ExtractRequest, dialect: Dialect, base: Checkpoint, tuned: Checkpoint
   ) throws(SurgeryError) {
     let matcher = try request.selection.matcher()
+    let choice = try request.ranks.choice(isRequired: true)
+    budget = choice.budget
     for tensor in tuned.tensors {
       guard let counterpart = base[tensor.name] else {
         try addUnpaired(tensor, of: tuned, missingIn: base, allowed: request.allowMissing)
         continue
       }
+      let rule = choice.rule(
+        for: tensor.name, kernel: Array(tensor.info.shape.dimensions.dropFirst(2)))
       pairs.append(
         Pair(
           base: counterpart, tuned: tensor,
           treatment: matcher.selects(tensor.name)
-            ? try Self.treatment(of: tensor, base: counterpart, request)
-            : .skip(reason: "not selected")))
+            ? try Self.treatment(of: tensor, base: counterpart, rule, request)
+              .expressible(in: dialect)
+            : .skip(reason: "not selected"), rule: rule))
     }
     for tensor in base.tensors where tuned[tensor.name] == nil {
       try addUnpaired(tensor, of: base, missingIn: tuned, allowed: request.allowMissing)
@@ -48,16 +68,18 @@ struct ExtractPlan {
     try checkRank(request)
   }
 
-  /// A rank that no matrix of the model reaches is a slip, not a wish to keep everything in full.
+  /// A rank that no matrix of the model exceeds is a slip, not a wish to keep everything in full.
   private func checkRank(_ request: ExtractRequest) throws(SurgeryError) {
+    let isFactored = pairs.contains { if case .lowRank = $0.treatment { true } else { false } }
     let sizes = pairs.filter { $0.treatment == .full }.map { pair in
       min(pair.tuned.info.shape.rows, pair.tuned.info.shape.columns)
     }
-    let hasFactors = pairs.contains { if case .lowRank = $0.treatment { true } else { false } }
-    if !hasFactors, let largest = sizes.max(), largest > 1 {
+    if !isFactored, let rank = request.ranks.rank, let largest = sizes.max(), largest > 1,
+      rank >= largest
+    {
       throw SurgeryError(
         .usage, "extract.rank", "the rank is not smaller than any matrix of the model",
-        file: request.tuned, expected: "at most \(largest - 1)", found: "\(request.rank)")
+        file: request.tuned, expected: "at most \(largest - 1)", found: "\(rank)")
     }
   }
 
@@ -76,22 +98,28 @@ struct ExtractPlan {
   }
 
   private static func treatment(
-    of tuned: StoredTensor, base: StoredTensor, _ request: ExtractRequest
+    of tuned: StoredTensor, base: StoredTensor, _ rule: RankRule, _ request: ExtractRequest
   ) throws(SurgeryError) -> Treatment {
     let shape = tuned.info.shape
-    guard shape == base.info.shape else {
+    if shape != base.info.shape {
+      // A vocabulary that grew: its new rows have no counterpart to differ from.
+      if isVocabulary(tuned.name), shape.columns == base.info.shape.columns,
+        shape.rows > base.info.shape.rows
+      {
+        return .full
+      }
       throw SurgeryError(
         .data, "extract.shape", "the tensor has another shape in the tuned model",
         file: tuned.source.file.path, tensor: tuned.name.text, expected: "\(base.info.shape)",
         found: "\(shape)", hint: "--exclude leaves the tensor out")
     }
     guard tuned.info.dtype.isFloatingPoint, base.info.dtype.isFloatingPoint else {
-      return .full
+      return request.others == .skip ? .skip(reason: "no floating-point numbers") : .full
     }
     guard shape.rank >= 2, shape.rows > 1, shape.columns > 1 else {
-      return request.others == .skip ? .skip(reason: "not a matrix") : .full
+      return request.others == .skip ? .skip(reason: "no matrix") : .full
     }
-    guard request.rank < min(shape.rows, shape.columns) else {
+    if case .fixed(let rank) = rule.policy, rank >= min(shape.rows, shape.columns) {
       return request.others == .skip ? .skip(reason: "no larger than the rank") : .full
     }
     if shape.rank > 2 {
@@ -105,6 +133,14 @@ struct ExtractPlan {
     }
   }
 
+  /// Whether the rows of a tensor are a vocabulary: an input embedding or an output head.
+  private static func isVocabulary(_ name: TensorName) -> Bool {
+    isEmbedding(name)
+      || ["lm_head.weight", "embed_out.weight", "output.weight"].contains {
+        name.text == $0 || name.text.hasSuffix("." + $0)
+      }
+  }
+
   /// Whether a tensor is an embedding, by the names that the model families give theirs.
   static func isEmbedding(_ name: TensorName) -> Bool {
     let parts = name.text.split(separator: ".")
@@ -113,4 +149,33 @@ struct ExtractPlan {
       || ["wte", "wpe", "shared"].contains(module)
       || module == "relative_attention_bias"
   }
+}
+
+extension ExtractPlan.Pair {
+  /// How many directions to look for at first under a budget: four times what an even share would pay for.
+  func initialLimit(_ plan: ExtractPlan, _ budget: RankOptions.Budget) -> Int {
+    let elements = plan.pairs.reduce(0) { sum, pair in
+      guard case .lowRank = pair.treatment else { return sum }
+      return sum + pair.tuned.info.shape.rows + pair.tuned.info.shape.columns
+    }
+    let affordable =
+      switch budget {
+      case .bytes(let count): count / max(1, tuned.info.dtype.bytesPerElement ?? 1)
+      case .share(let share): Int(share * Double(plan.parameterCount))
+      }
+    return max(1, min(largestRank, max(8, 4 * affordable / max(1, elements))))
+  }
+}
+
+extension ExtractPlan.Treatment {
+  /// What is left of the treatment in a dialect that may have no place for full tensors.
+  fileprivate func expressible(in dialect: Dialect) -> Self {
+    guard self == .full, dialect.fullTensorForm == .none else { return self }
+    return .skip(reason: "\(dialect.rawValue) holds no full tensors")
+  }
+}
+
+extension RankRule {
+  /// Whether the user named the rank itself.
+  var isFixed: Bool { if case .fixed = policy { true } else { false } }
 }

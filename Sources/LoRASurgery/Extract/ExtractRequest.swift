@@ -35,8 +35,8 @@ public struct ExtractRequest: Sendable, Codable {
   public var tuned: String
   /// Where the adapter goes.
   public var output: String
-  /// The rank of every factor pair.
-  public var rank: Int
+  /// How the ranks of factor pairs are chosen.
+  public var ranks: RankOptions
   /// The storage dtype of factors; by default that of the tuned tensor.
   public var dtype: DType?
   /// The dialect to write; by default the one that the output's form suggests.
@@ -70,11 +70,11 @@ public struct ExtractRequest: Sendable, Codable {
   ///   - base: The model before tuning: a file or folder.
   ///   - tuned: The model after tuning.
   ///   - output: Where the adapter goes.
-  ///   - rank: The rank of every factor pair.
-  public init(base: String, tuned: String, output: String, rank: Int) {
+  ///   - ranks: How the ranks of factor pairs are chosen.
+  public init(base: String, tuned: String, output: String, ranks: RankOptions) {
     self.base = base
     self.tuned = tuned
     self.output = output
-    self.rank = rank
+    self.ranks = ranks
   }
 }

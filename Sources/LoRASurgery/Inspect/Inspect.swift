@@ -1,3 +1,4 @@
+public import Adapters
 import Checkpoints
 import Synchronization
 public import Tensors
@@ -10,6 +11,10 @@ public struct InspectRequest: Sendable, Codable {
   public var stats: Bool
   /// Which tensors to list.
   public var selection: Selection
+  /// The model that adapters are compared with.
+  public var base: String?
+  /// What the user says about adapters; a dialect makes every path an adapter.
+  public var adapterOptions = AdapterOptions()
 
   /// Asks for a listing.
   public init(paths: [String], stats: Bool = false, selection: Selection = Selection()) {
@@ -25,22 +30,50 @@ public struct InspectRequest: Sendable, Codable {
   /// - Throws: What opening throws.
   public func run(_ execution: Execution = Execution()) throws(SurgeryError) -> InspectReport {
     let matcher = try selection.matcher()
+    let base: Checkpoint? =
+      if let base = self.base { try Checkpoint(opening: base) } else { nil }
     var files: [InspectedFile] = []
     for path in paths {
       let checkpoint = try Checkpoint(opening: path)
       let tensors = checkpoint.tensors.filter { matcher.selects($0.name) }
       let statistics = stats ? try Self.statistics(of: tensors, execution) : []
-      files.append(
-        InspectedFile(
-          path: path, format: checkpoint.files.first?.file.format.rawValue ?? "",
-          shards: checkpoint.files.count, metadata: checkpoint.metadata,
-          tensors: tensors.enumerated().map { index, tensor in
-            InspectedTensor(
-              name: tensor.name, dtype: tensor.info.dtype.name, shape: tensor.info.shape,
-              bytes: tensor.info.byteCount, stats: stats ? statistics[index] : nil)
-          }, warnings: checkpoint.warnings))
+      var file = InspectedFile(
+        path: path, format: checkpoint.files.first?.file.format.rawValue ?? "",
+        shards: checkpoint.files.count, metadata: checkpoint.metadata,
+        tensors: tensors.enumerated().map { index, tensor in
+          InspectedTensor(
+            name: tensor.name, dtype: tensor.info.dtype.name, shape: tensor.info.shape,
+            bytes: tensor.info.byteCount, stats: stats ? statistics[index] : nil)
+        }, warnings: checkpoint.warnings)
+      try describeAdapter(in: &file, base: base, execution)
+      files.append(file)
     }
     return InspectReport(files: files)
+  }
+
+  /// Describes the adapter that a path holds, if it holds one.
+  ///
+  /// A file that looks like an adapter and cannot be read as one is still listed; the warning says what is wrong.
+  private func describeAdapter(
+    in file: inout InspectedFile, base: Checkpoint?, _ execution: Execution
+  ) throws(SurgeryError) {
+    let isGiven = adapterOptions.dialect != nil
+    guard isGiven || Adapter.isAdapter(at: file.path) else { return }
+    do throws(SurgeryError) {
+      let adapter = try Adapter(opening: file.path, options: adapterOptions)
+      var described = InspectedAdapter(adapter)
+      file.warnings += adapter.provenance.warnings.filter { !file.warnings.contains($0) }
+      if let base {
+        file.warnings += described.compare(adapter, with: base, options: adapterOptions)
+          .filter { !file.warnings.contains($0) }
+      }
+      if stats { try described.addNorms(of: adapter, execution) }
+      file.adapter = described
+    } catch {
+      if isGiven || error.kind == .io { throw error }
+      if case .interrupted = error.kind { throw error }
+      file.warnings.append("\(error)" + (error.hint.map { "; \($0)" } ?? ""))
+    }
   }
 
   private static func statistics(

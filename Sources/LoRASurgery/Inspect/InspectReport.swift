@@ -20,6 +20,8 @@ public struct InspectedFile: Sendable, Codable {
   public var metadata: [String: String]
   /// The tensors in the order of the files.
   public var tensors: [InspectedTensor]
+  /// The adapter, where the path holds one.
+  public var adapter: InspectedAdapter?
   /// What was read though it is unusual.
   public var warnings: [String]
 }

@@ -11,7 +11,7 @@ struct WeightedUpdates: Sendable {
 /// What all adapters of a request do to a model.
 struct AdapterChanges {
   private(set) var updates: [TensorName: [WeightedUpdates]] = [:]
-  private(set) var additions: [StoredTensor] = []
+  private(set) var additions: [WeightedUpdates] = []
   private(set) var reports: [AdapterReport] = []
   private(set) var factors: [Factor] = []
   private(set) var warnings: [String] = []
@@ -52,18 +52,21 @@ struct AdapterChanges {
         if tensor.replacement != nil { factors.append(Factor(tensor.source)) }
       }
       for addition in resolved.additions {
-        let name = TensorName(addition.target.tensorName)
-        guard matcher.selects(name) else {
-          excluded += 1
+        let count = addition.updates.count + (addition.replacement == nil ? 0 : 1)
+        guard matcher.selects(addition.name) else {
+          excluded += count
           continue
         }
-        guard model[name] == nil, !additions.contains(where: { $0.name == name }) else {
+        guard model[addition.name] == nil,
+          !additions.contains(where: { $0.updates.name == addition.name })
+        else {
           throw SurgeryError(
             .data, "merge.conflict", "an adapter adds a tensor that is there already",
-            file: weighted.path, tensor: name.text)
+            file: weighted.path, tensor: addition.name.text)
         }
-        applied += 1
-        additions.append(addition.tensor.renamed(name))
+        applied += count
+        additions.append(WeightedUpdates(updates: addition, weight: weighted.weight))
+        factors += addition.updates.flatMap(\.update.factors)
       }
       reports.append(
         AdapterReport(

@@ -29,8 +29,8 @@ struct MergePlan {
     let planned = try model.tensors.map { (tensor) throws(SurgeryError) in
       try PlannedRewrite(tensor, changes.updates[tensor.name] ?? [], request)
     }
-    let additions = try changes.additions.map { (tensor) throws(SurgeryError) in
-      try PlannedRewrite(adding: tensor, request)
+    let additions = try changes.additions.map { (addition) throws(SurgeryError) in
+      try PlannedRewrite(adding: addition, request)
     }
     var (output, places) = try CheckpointPlan.rewriting(
       model, as: planned.map(\.info), to: request.output,
@@ -134,18 +134,23 @@ struct PlannedRewrite {
   }
 
   /// A tensor that the model does not have.
-  init(adding tensor: StoredTensor, _ request: MergeRequest) throws(SurgeryError) {
+  init(adding addition: WeightedUpdates, _ request: MergeRequest) throws(SurgeryError) {
+    let change = addition.updates
+    let stored = change.source.info
     base = nil
-    source = tensor
+    source = change.source
     info = try Self.info(
-      tensor.name,
-      tensor.info.dtype.isFloatingPoint ? request.dtype ?? tensor.info.dtype : tensor.info.dtype,
-      tensor.info.shape)
-    updates = []
-    storedRows = nil
+      change.name, stored.dtype.isFloatingPoint ? request.dtype ?? stored.dtype : stored.dtype,
+      stored.shape)
+    updates = change.updates.map { update in
+      PlannedUpdate(
+        update: update.update, scale: update.scale, rows: update.rows, weight: addition.weight,
+        isTransposed: change.isTransposed)
+    }
+    storedRows = change.updates.isEmpty ? nil : change.storedRows
     direction = .merge
     report = TensorReport(
-      tensor.name, .replaced, shape: tensor.info.shape, reason: "added by the adapter")
+      change.name, .replaced, shape: stored.shape, reason: "added by the adapter")
   }
 
   private static func info(

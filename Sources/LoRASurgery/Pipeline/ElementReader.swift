@@ -27,7 +27,13 @@ struct ElementReader<Scalar: WorkingScalar> {
 
   /// Fills `target` with the elements that begin at `start`.
   mutating func read(from start: Int, into target: inout MutableSpan<Scalar>) throws(SurgeryError) {
-    let size = target.count * bytesPerElement
+    try load(from: start, count: target.count)
+    widenLoaded(into: &target)
+  }
+
+  /// Reads the bytes of `count` elements that begin at `start`, without widening them.
+  mutating func load(from start: Int, count: Int) throws(SurgeryError) {
+    let size = count * bytesPerElement
     // Taken out of self for the call: two parts of self cannot be modified at once through a span.
     var scratch: [UInt8] = []
     swap(&scratch, &bytes)
@@ -40,7 +46,22 @@ struct ElementReader<Scalar: WorkingScalar> {
     } catch {
       throw error.inFile(tensor.source.file.path).inTensor(tensor.name)
     }
-    unsafe Scalar.widen(
-      scratch.span.extracting(0..<size).bytes, from: tensor.info.dtype, into: &target)
+  }
+
+  /// Fills `target` with the elements loaded last.
+  func widenLoaded(into target: inout MutableSpan<Scalar>) {
+    Scalar.widen(loaded(target.count), from: tensor.info.dtype, into: &target)
+  }
+
+  /// Fills `target` with the elements loaded last minus those of `other`, if there is a kernel for their dtypes.
+  func widenDifference(from other: Self, into target: inout MutableSpan<Scalar>) -> Bool {
+    guard tensor.info.dtype == other.tensor.info.dtype else { return false }
+    return Scalar.widenDifference(
+      loaded(target.count), other.loaded(target.count), from: tensor.info.dtype, into: &target)
+  }
+
+  @_lifetime(borrow self)
+  private func loaded(_ count: Int) -> RawSpan {
+    unsafe bytes.span.extracting(0..<count * bytesPerElement).bytes
   }
 }

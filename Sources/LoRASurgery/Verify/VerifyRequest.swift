@@ -45,8 +45,8 @@ public struct VerifyRequest: Sendable, Codable {
         (try PlannedRewrite(tensor, changes.updates[tensor.name] ?? [], merge), result[tensor.name])
       )
     }
-    for tensor in changes.additions where matcher.selects(tensor.name) {
-      pairs.append((try PlannedRewrite(adding: tensor, merge), result[tensor.name]))
+    for addition in changes.additions where matcher.selects(addition.updates.name) {
+      pairs.append((try PlannedRewrite(adding: addition, merge), result[addition.updates.name]))
     }
     let known = Set(pairs.map(\.planned.info.name))
     execution.progress.begin(

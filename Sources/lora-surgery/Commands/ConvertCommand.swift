@@ -1,3 +1,4 @@
+import Adapters
 import ArgumentParser
 import Checkpoints
 import LoRASurgery
@@ -6,20 +7,42 @@ import Tensors
 struct ConvertCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "convert",
-    abstract: "Write a checkpoint in another format, layout or dtype.",
+    abstract:
+      "Write a checkpoint in another format, layout or dtype, or an adapter in another dialect.",
     discussion: """
-      The output's extension says the format; a name without one is a folder of the input's layout.
+      The output's extension says the format; a name without one is a folder of the input's layout. Naming a dialect \
+      converts an adapter: exactly, or not at all unless --as lora factors it anew.
 
         lora-surgery convert model/ -o model.safetensors
         lora-surgery convert model.safetensors -o half/ --dtype f16 --max-shard-size 2GB
+        lora-surgery convert adapter/ -o lora.safetensors --to kohya --base unet/
+        lora-surgery convert loha/ -o lora/ --as lora --energy 0.95 --base model/
       """)
 
   @Argument(help: "The checkpoint: a file or folder.")
   var input: String
 
   @Option(
-    name: .customLong("to"), help: "The format, where the output's extension does not say it.")
-  var format: FileFormat?
+    name: .customLong("to"),
+    help: ArgumentHelp(
+      "The format of a checkpoint, or the dialect of an adapter.", valueName: "form"))
+  var form: ConversionForm?
+
+  @Option(
+    name: .customLong("as"),
+    help: ArgumentHelp(
+      "Turn every update of an adapter into low-rank factors; 'lora' is the one kind.",
+      valueName: "kind"))
+  var kind: ConversionKind?
+
+  @Option(
+    help: ArgumentHelp(
+      "The model that an adapter belongs to, where its names or shapes decide.", valueName: "path"))
+  var base: String?
+
+  @Option(
+    help: ArgumentHelp("The prefix of an adapter's keys, as kohya's lora_unet.", valueName: "text"))
+  var prefix: String?
 
   @Option(
     help: ArgumentHelp(
@@ -38,13 +61,21 @@ struct ConvertCommand: ParsableCommand {
   @Option(help: ArgumentHelp("Leave a key of the metadata out (repeatable).", valueName: "key"))
   var dropMetadata: [String] = []
 
+  @OptionGroup(title: "Ranks of --as lora") var ranks: RankArguments
+  @OptionGroup var reading: AdapterReadingOptions
   @OptionGroup var output: OutputOptions
   @OptionGroup var selection: SelectionOptions
   @OptionGroup var common: CommonOptions
 
   func run() throws {
     var request = ConvertRequest(input: input, output: output.output)
-    request.form = OutputForm(format: format, maximumShardSize: maxShardSize?.bytes)
+    request.form = OutputForm(format: form?.format, maximumShardSize: maxShardSize?.bytes)
+    request.dialect = form?.dialect
+    request.asLowRank = kind == .lora
+    request.ranks = ranks.options
+    request.base = base
+    request.prefix = prefix
+    request.adapterOptions = try reading.options()
     request.dtype = output.dtype
     request.selection = selection.selection
     request.renamings = try rename.map { try Renaming($0) }
@@ -65,4 +96,26 @@ struct ConvertCommand: ParsableCommand {
       ReportText(report, verbose: common.verbose).lines(width: Console.width)
     }
   }
+}
+
+/// What `--to` may name: a container of tensors, a dialect of adapters, or a name of both.
+struct ConversionForm: ExpressibleByArgument {
+  var format: FileFormat?
+  var dialect: Dialect?
+
+  init?(argument: String) {
+    format = FileFormat(rawValue: argument)
+    dialect = Dialect(rawValue: argument)
+    if format == nil, dialect == nil { return nil }
+  }
+
+  static var allValueStrings: [String] {
+    ["safetensors", "npz", "npy", "gguf", "compact", "peft", "kohya", "diffusers", "comfyui"]
+      + ["loralib", "mlx"]
+  }
+}
+
+/// What `--as` may name.
+enum ConversionKind: String, ExpressibleByArgument {
+  case lora
 }

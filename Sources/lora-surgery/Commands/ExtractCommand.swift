@@ -12,7 +12,7 @@ struct ExtractCommand: ParsableCommand {
       difference the adapter holds.
 
         lora-surgery extract --base base/ --tuned tuned/ -o adapter/ --rank 16
-        lora-surgery extract --base base/ --tuned tuned/ -o lora.safetensors --rank 8 --dtype f16
+        lora-surgery extract --base base/ --tuned tuned/ -o lora.safetensors --budget 30MB --dtype f16
       """)
 
   @Option(help: ArgumentHelp("The model before tuning: a file or folder.", valueName: "path"))
@@ -20,9 +20,6 @@ struct ExtractCommand: ParsableCommand {
 
   @Option(help: ArgumentHelp("The model after tuning: a file or folder.", valueName: "path"))
   var tuned: String
-
-  @Option(help: "The rank of every factor pair.")
-  var rank: Int
 
   @Option(name: .customLong("to"), help: "The dialect to write.")
   var dialect: Dialect?
@@ -47,23 +44,34 @@ struct ExtractCommand: ParsableCommand {
   @Option(help: "What happens to changed tensors that are no matrices, as norms and biases.")
   var others = ExtractRequest.Others.full
 
+  @Flag(help: "Factors of linear layers alone, as vLLM and llama.cpp want: no full tensors, no embeddings.")
+  var strictLora = false
+
   @Flag(help: "Leave out tensors that only one of the two models has, instead of refusing.")
   var allowMissing = false
 
+  @OptionGroup var ranks: RankArguments
   @OptionGroup var output: OutputOptions
   @OptionGroup var selection: SelectionOptions
   @OptionGroup var common: CommonOptions
 
+  func validate() throws {
+    guard accuracy > 0, accuracy < 1 else {
+      throw ValidationError("--accuracy takes a number between 0 and 1, not \(accuracy)")
+    }
+  }
+
   func run() throws {
-    var request = ExtractRequest(base: base, tuned: tuned, output: output.output, rank: rank)
+    var request = ExtractRequest(
+      base: base, tuned: tuned, output: output.output, ranks: ranks.options)
     request.dtype = output.dtype
     request.dialect = dialect
     request.method = method
     request.precision = precision
     request.accuracy = accuracy
     request.seed = seed
-    request.embeddings = embeddings
-    request.others = others
+    request.embeddings = strictLora ? .skip : embeddings
+    request.others = strictLora ? .skip : others
     request.allowMissing = allowMissing
     request.selection = selection.selection
     request.allowOverflow = output.allowOverflow

@@ -7,10 +7,11 @@ struct InspectCommand: ParsableCommand {
     commandName: "inspect",
     abstract: "List what lies in checkpoints and adapters.",
     discussion: """
-      Only headers are read, unless --stats asks for the data.
+      Only headers are read, unless --stats asks for the data. Of an adapter, the dialect, ranks, scales and what it \
+      changes are told; with --base also whether it fits.
 
         lora-surgery inspect model/
-        lora-surgery inspect adapter.safetensors --stats
+        lora-surgery inspect adapter.safetensors --stats --base model/
       """)
 
   @Argument(help: "Files and folders.")
@@ -19,12 +20,18 @@ struct InspectCommand: ParsableCommand {
   @Flag(help: "Read the data: smallest, largest, mean, norm, NaN and infinity of every tensor.")
   var stats = false
 
+  @Option(help: ArgumentHelp("The model that adapters are compared with.", valueName: "path"))
+  var base: String?
+
+  @OptionGroup var reading: AdapterReadingOptions
   @OptionGroup var selection: SelectionOptions
   @OptionGroup var common: CommonOptions
 
   func run() throws {
-    let request = InspectRequest(paths: paths, stats: stats, selection: selection.selection)
-    let report = try common.execute { (execution) throws(SurgeryError) in
+    var request = InspectRequest(paths: paths, stats: stats, selection: selection.selection)
+    request.base = base
+    request.adapterOptions = try reading.options()
+    let report = try common.execute { [request] (execution) throws(SurgeryError) in
       try request.run(execution)
     }
     try common.show(report, warnings: report.files.flatMap(\.warnings)) {
@@ -41,9 +48,13 @@ struct InspectCommand: ParsableCommand {
         + ", \(Quantities.grouped(file.tensors.count)) tensors, "
         + "\(Quantities.grouped(parameters)) parameters, \(Quantities.bytes(bytes))"
     ]
+    if let adapter = file.adapter {
+      lines += AdapterText(adapter, verbose: common.verbose).lines(width: Console.width)
+    }
     for (key, value) in file.metadata.sorted(by: { $0.key < $1.key }) {
       lines.append("  \(DisplayText.escaped(key)): \(DisplayText.escaped(value))")
     }
+    if file.adapter != nil, !common.verbose { return lines }
     var table = TextTable(
       [("tensor", .left), ("dtype", .left), ("shape", .left), ("size", .right)]
         + (stats

@@ -42,3 +42,21 @@ extension WeightedAdapter: ExpressibleByArgument {
     self.init(String(argument[..<colon]), weight: weight)
   }
 }
+
+extension RankOptions.Budget: ExpressibleByArgument {
+  /// Reads a size or a percentage.
+  public init?(argument: String) {
+    guard let budget = try? Self(argument) else { return nil }
+    self = budget
+  }
+}
+
+extension RankOptions.NamedRank: ExpressibleByArgument {
+  /// Reads `REGEX=N`.
+  public init?(argument: String) {
+    guard let named = try? Self(argument) else { return nil }
+    self = named
+  }
+}
+extension CombineRequest.Method: ExpressibleByArgument {}
+extension CombineRequest.MajoritySign: ExpressibleByArgument {}

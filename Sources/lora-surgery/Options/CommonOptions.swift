@@ -10,23 +10,8 @@ struct ByteSize: ExpressibleByArgument {
   init(bytes: Int) { self.bytes = bytes }
 
   init?(argument: String) {
-    let digits = argument.prefix { $0.isNumber || $0 == "." }
-    guard let value = Double(digits), value.isFinite, value > 0 else { return nil }
-    let factor: Double
-    switch argument[digits.endIndex...].uppercased() {
-    case "", "B": factor = 1
-    case "K", "KB": factor = 1e3
-    case "KIB": factor = 0x1p10
-    case "M", "MB": factor = 1e6
-    case "MIB": factor = 0x1p20
-    case "G", "GB": factor = 1e9
-    case "GIB": factor = 0x1p30
-    case "T", "TB": factor = 1e12
-    case "TIB": factor = 0x1p40
-    default: return nil
-    }
-    guard value * factor < 0x1p62 else { return nil }
-    bytes = Int(value * factor)
+    guard let bytes = SizeText.bytes(argument) else { return nil }
+    self.bytes = bytes
   }
 
   var defaultValueDescription: String { Quantities.bytes(bytes) }

@@ -1,6 +1,6 @@
 import Tensors
 
-/// A table of text with columns aligned, names cut in the middle where the terminal is narrow.
+/// A table of text with columns aligned, names cut in front where the terminal is narrow.
 struct TextTable {
   enum Alignment { case left, right }
 
@@ -60,10 +60,10 @@ struct TextTable {
     }
   }
 
-  /// Cuts the middle: both ends of a tensor's name say more than its middle.
+  /// Cuts the front: the end of a tensor's name says most.
   private static func shortened(_ text: String, to width: Int) -> String {
-    guard columns(of: text) > width else { return text }
-    let half = (width - 1) / 2
-    return String(text.prefix(width - 1 - half)) + "…" + String(text.suffix(half))
+    var cut = text
+    while columns(of: cut) >= width, !cut.isEmpty { cut.removeFirst() }
+    return columns(of: text) > width ? "…" + cut : text
   }
 }

@@ -15,7 +15,16 @@ enum PEFTReader: DialectReader {
     let isPEFT = files.tensors.contains {
       $0.name.text.hasPrefix("base_model.model.") && $0.name.text.contains(".lora_")
     }
-    return isPEFT ? "keys of PEFT without adapter_config.json" : nil
+    if isPEFT { return "keys of PEFT without adapter_config.json" }
+    let others =
+      DiffusersReader.prefixes.map(\.prefix) + ComfyUIReader.roots + ["lora_", "lycoris_"]
+    let bare = files.tensors.first { tensor in
+      let name = tensor.name.text
+      return name.hasSuffix(".lora_A.weight")
+        && (name.hasPrefix("transformer.h.") || !others.contains { name.hasPrefix($0) })
+    }
+    guard let bare, files.metadata["lora_adapter_metadata"] == nil else { return nil }
+    return "keys such as \(DisplayText.escaped(bare.name.text)), without adapter_config.json"
   }
 
   /// A configuration that this program put into the metadata of a single file.
@@ -29,6 +38,11 @@ enum PEFTReader: DialectReader {
   static func read(
     _ files: AdapterFiles, options: AdapterOptions, reason: String
   ) throws(SurgeryError) -> Adapter {
+    if let config = files.config, config["peft_type"] != nil, config["lora_parameters"] != nil {
+      throw SurgeryError.adapter(
+        "conflict", "adapter_config.json is both PEFT's and MLX's", file: files.configPath,
+        expected: "peft_type or lora_parameters", found: "both", hint: "remove one of the two")
+    }
     let modules = try PEFTModules(files)
     let config: PEFTConfig?
     if let json = files.config ?? embeddedConfig(files) {

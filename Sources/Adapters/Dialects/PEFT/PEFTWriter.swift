@@ -11,9 +11,20 @@ struct PEFTWriter: DialectWriter {
   static func plan(
     _ adapter: Adapter, to path: String, options: AdapterWritingOptions
   ) throws(SurgeryError) -> AdapterPlan {
+    let adapter = try oneComponent(adapter)
     var writer = PEFTWriter(dtype: options.dtype)
-    for module in adapter.modules { try writer.add(module) }
+    // A change of a bias is written beside that of its weight, whatever the order in the base.
+    for module in adapter.modules where module.target.parameter != "bias" {
+      try writer.add(module)
+    }
+    for module in adapter.modules where module.target.parameter == "bias" {
+      try writer.add(module)
+    }
     for replacement in adapter.replacements { try writer.add(replacement) }
+    guard writer.decomposedCount == 0 || writer.decomposedCount == writer.modules.count else {
+      throw SurgeryError.inexpressible(
+        "modules with and without magnitudes", in: .peft, adapter.path)
+    }
     let config = try writer.config(of: adapter)
     let isFolder = FileFormat(extensionOf: path) == nil
     let name =
@@ -36,12 +47,39 @@ struct PEFTWriter: DialectWriter {
       contents: [writer.file.contents])
   }
 
+  /// PEFT adapts one model, so the names lose the prefix of the pipeline's component that they all share.
+  private static func oneComponent(_ adapter: Adapter) throws(SurgeryError) -> Adapter {
+    var prefixes = Set<String>()
+    for target in adapter.modules.map(\.target) + adapter.replacements.map(\.target) {
+      prefixes.insert(ComponentPrefix.split(target.module).prefix)
+    }
+    if prefixes == [""] { return adapter }
+    guard prefixes.count <= 1 else {
+      throw SurgeryError.inexpressible(
+        "changes of several components (\(prefixes.sorted().listed()))", in: .peft, adapter.path,
+        hint: "--to diffusers or kohya can hold them, --include chooses one component")
+    }
+    var result = adapter
+    for index in result.modules.indices {
+      result.modules[index].target.module = String(
+        ComponentPrefix.split(result.modules[index].target.module).rest)
+    }
+    for index in result.replacements.indices {
+      result.replacements[index].target.module = String(
+        ComponentPrefix.split(result.replacements[index].target.module).rest)
+    }
+    return result
+  }
+
   private var file: AdapterFileBuilder
   /// Rank and alpha by module, in order.
   private var modules: [(path: String, rank: Int, alpha: Double)] = []
-  private var saved: [String] = []
+  private var places: [String: Int] = [:]
+  /// Parameters stored in full, by module.
+  private var full: [String: Set<String>] = [:]
   private var hasBias = false
   private var usesReplacedBias = false
+  private var decomposedCount = 0
   private var adapted: Set<String> = []
 
   private init(dtype: DType?) { file = AdapterFileBuilder(dtype: dtype) }
@@ -50,7 +88,7 @@ struct PEFTWriter: DialectWriter {
     let path = try module.dottedModule(for: .peft)
     let scale = try module.knownScale()
     if let difference = module.update as? FullDifference, module.target.parameter == "bias",
-      let main = modules.first(where: { $0.path == path })
+      let main = places[path].map({ modules[$0] })
     {
       // PEFT multiplies the bias by the module's scale (peft:src/peft/tuners/lora/layer.py).
       let own = main.alpha / Double(main.rank)
@@ -60,9 +98,14 @@ struct PEFTWriter: DialectWriter {
       hasBias = true
       return
     }
-    guard let update = module.update as? LowRank else {
+    var changed = module.update
+    if let decomposed = changed as? Decomposed {
+      changed = decomposed.inner
+      try addMagnitude(decomposed, path, module.name)
+    }
+    guard let update = changed as? LowRank else {
       throw SurgeryError.inexpressible(
-        "an update of kind \(module.update.algorithm)", in: .peft, module.name,
+        module.update.summary, in: .peft, module.name,
         hint: "--as lora factors it anew")
     }
     guard module.target.parameter == "weight", update.core == nil else {
@@ -75,9 +118,12 @@ struct PEFTWriter: DialectWriter {
       throw SurgeryError.inexpressible("two updates of one tensor", in: .peft, module.name)
     }
     let rank = update.up.columns
+    places[path] = modules.count
     modules.append((path, rank, scale * Double(rank)))
     let key = "base_model.model.\(path)"
-    switch update.form {
+    // Extraction sees a matrix; the layer that will read the adapter is an embedding all the same.
+    let isEmbedding = update.form == .linear && BaseNames.isEmbeddingModule(path)
+    switch isEmbedding ? .embedding : update.form {
     case .linear:
       try file.add("\(key).lora_A.weight", update.down)
       try file.add("\(key).lora_B.weight", update.up)
@@ -90,6 +136,24 @@ struct PEFTWriter: DialectWriter {
       try file.add(
         "\(key).lora_B.weight", update.up, shape: [update.up.rows, rank] + kernel.map { _ in 1 })
     }
+  }
+
+  /// Magnitudes of outputs, or of an embedding's columns, which is all that PEFT has.
+  private mutating func addMagnitude(
+    _ decomposed: Decomposed, _ path: String, _ module: String
+  ) throws(SurgeryError) {
+    let form = (decomposed.inner as? LowRank)?.form
+    let expected: Decomposed.Axis = form == .embedding ? .inputs(kernelSize: 1) : .outputs
+    guard decomposed.axis == expected else {
+      throw SurgeryError.inexpressible(
+        "magnitudes on this axis", in: .peft, module)
+    }
+    let count = decomposed.magnitude.count
+    var shape = [count]
+    if case .convolution(let kernel) = form { shape = [1, count] + kernel.map { _ in 1 } }
+    decomposedCount += 1
+    try file.add(
+      "base_model.model.\(path).lora_magnitude_vector", decomposed.magnitude, shape: shape)
   }
 
   private mutating func add(_ replacement: Replacement) throws(SurgeryError) {
@@ -107,23 +171,31 @@ struct PEFTWriter: DialectWriter {
       return
     }
     try file.add("base_model.model.\(target.tensorName)", full: replacement.tensor)
-    if !saved.contains(target.module) { saved.append(target.module) }
+    full[target.module, default: []].insert(target.parameter)
   }
 
   private func config(of adapter: Adapter) throws(SurgeryError) -> JSONValue {
     let rank = Self.commonest(modules.map(\.rank)) ?? 8
     let alpha = Self.commonest(modules.map(\.alpha)) ?? Double(rank)
     let paths = modules.map(\.path)
-    func pattern(_ path: String) -> String {
-      // A full name also matches as the end of a longer one; PEFT 0.15 and later anchor what begins with '^'.
-      paths.contains { $0.hasSuffix(".\(path)") } ? "^\(path)" : path
+    // A full name also matches as the end of a longer one; PEFT 0.15 and later anchor what begins with '^'.
+    var ends = Set<Substring>()
+    for path in paths {
+      for index in path.indices where path[index] == "." {
+        ends.insert(path[path.index(after: index)...])
+      }
     }
+    func pattern(_ path: String) -> String { ends.contains(path[...]) ? "^\(path)" : path }
     let ranks = modules.filter { $0.rank != rank }.map {
       JSONValue.Member(pattern($0.path), .integer($0.rank))
     }
     let alphas = modules.filter { $0.alpha != alpha }.map {
       JSONValue.Member(pattern($0.path), .double($0.alpha))
     }
+    // A module to save must have every parameter in the file, else PEFT refuses to load; the others are loaded by name all
+    // the same.
+    let saved = full.filter { $0.value.isSuperset(of: ["weight", "bias"]) }.map(\.key).sorted()
+    let hasOtherBias = full.values.contains(["bias"])
     return .object([
       .init("peft_type", .string("LORA")),
       .init("task_type", .null),
@@ -135,13 +207,13 @@ struct PEFTWriter: DialectWriter {
       .init("alpha_pattern", .object(alphas)),
       .init("target_modules", .array(paths.map { .string($0) })),
       .init("modules_to_save", saved.isEmpty ? .null : .array(saved.map { .string($0) })),
-      .init("bias", .string(usesReplacedBias ? "lora_only" : "none")),
+      .init("bias", .string(hasOtherBias ? "all" : usesReplacedBias ? "lora_only" : "none")),
       .init("lora_bias", .bool(hasBias)),
       .init("lora_dropout", .double(0)),
       .init("fan_in_fan_out", .bool(adapter.fanInFanOut ?? false)),
       .init("init_lora_weights", .bool(true)),
       .init("use_rslora", .bool(false)),
-      .init("use_dora", .bool(false)),
+      .init("use_dora", .bool(decomposedCount > 0)),
     ])
   }
 

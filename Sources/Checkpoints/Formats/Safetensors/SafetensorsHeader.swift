@@ -192,8 +192,8 @@ struct SafetensorsHeader {
       if entry.end > dataSize {
         throw SurgeryError(
           .data, "st.truncated", "the data ends beyond the file, which is truncated",
-          tensor: entry.info.name.text, expected: "\(dataOffset + entry.end) bytes",
-          found: "\(dataOffset + dataSize) bytes", hint: "download the file again")
+          tensor: entry.info.name.text, expected: "\(entry.end) bytes of data",
+          found: "\(dataSize) bytes of data", hint: "download the file again")
       }
       guard entry.begin == position else {
         let isHole = entry.begin > position

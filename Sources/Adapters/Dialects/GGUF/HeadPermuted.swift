@@ -1,0 +1,77 @@
+public import Checkpoints
+public import LinearAlgebra
+public import Tensors
+
+/// The attention heads of a model.
+public struct AttentionHeads: Sendable, Hashable {
+  /// Heads of the queries.
+  public var query: Int
+  /// Heads of the keys and values.
+  public var keyValue: Int
+
+  /// Reads the heads from a model's `config.json`; `nil` where it does not tell them.
+  public init?(config: JSONValue?) {
+    guard let query = config?["num_attention_heads"]?.integer, query > 0 else { return nil }
+    self.query = query
+    let own = config?["num_key_value_heads"]?.integer ?? query
+    keyValue = own > 0 ? own : query
+  }
+}
+
+/// A low-rank change of queries or keys whose rows lie in the order of llama.cpp, which interleaves the halves of each
+/// head for its rotary embedding (llama.cpp:convert_hf_to_gguf.py, `LlamaModel.permute`).
+///
+/// Fitting puts the rows back into the order of the model; the number of heads is in its configuration.
+public struct HeadPermuted: Update {
+  /// The factors, rows of `up` in the order of llama.cpp.
+  public var inner: LowRank
+  /// Whether the rows are those of keys, which may have fewer heads.
+  public var isKey: Bool
+
+  /// Describes a permuted change.
+  public init(_ inner: LowRank, isKey: Bool) {
+    self.inner = inner
+    self.isKey = isKey
+  }
+
+  /// LoRA.
+  public var algorithm: String { "lora" }
+  /// Outputs.
+  public var rows: Int { inner.rows }
+  /// Inputs.
+  public var columns: Int { inner.columns }
+  /// The rank.
+  public var rank: Int? { inner.rank }
+  /// The factors.
+  public var factors: [Factor] { inner.factors }
+
+  /// Puts the rows in the order of the model.
+  public func fitted(to target: FittingTarget) throws(SurgeryError) -> FittedUpdate {
+    guard let heads = target.heads else {
+      throw SurgeryError.adapter(
+        "no-heads", "the rows of queries and keys lie in llama.cpp's order, head by head",
+        expected: "num_attention_heads in the base's config.json", found: "none",
+        hint: "put the model's config.json beside its tensors")
+    }
+    var pair = inner
+    pair.up = try Self.reordered(pair.up, heads: isKey ? heads.keyValue : heads.query, back: true)
+    return try pair.fitted(to: target)
+  }
+
+  /// Rows of a factor moved into llama.cpp's order, or back.
+  static func reordered(_ up: Factor, heads: Int, back: Bool) throws(SurgeryError) -> Factor {
+    guard heads > 0, up.rows % (2 * heads) == 0 else {
+      throw SurgeryError.adapter(
+        "shape", "the rows do not make whole heads", key: up.tensor.name.text,
+        expected: "a multiple of 2 · \(heads) heads", found: "\(up.rows) rows")
+    }
+    return up.interleavingHalves(groups: heads, back: back)
+  }
+
+  /// Reads the factors, rows in the order of llama.cpp.
+  public func loaded<Scalar: BLASScalar>(
+    scale: Double, as scalar: Scalar.Type
+  ) throws(SurgeryError) -> any LoadedUpdate<Scalar> {
+    try inner.loaded(scale: scale, as: Scalar.self)
+  }
+}

@@ -1,0 +1,96 @@
+import Checkpoints
+public import LinearAlgebra
+public import Tensors
+
+/// A low-rank change of which the rows may follow Meta's order of rotary positions, where Hugging Face's differ.
+///
+/// In Meta's order the two halves of a rotated pair are neighbours, in Hugging Face's half a head apart. Rows (and magnitudes,
+/// which torchtune's exporter forgets) are reordered when the base is in Hugging Face's names
+/// (torchtune:torchtune/models/convert_weights.py, `_permute`).
+public struct RotaryOrdered: Update {
+  /// The change in the adapter's order.
+  public var pair: LowRank
+  /// DoRA's magnitudes.
+  public var magnitude: Factor?
+  /// Whether the module's output is rotated: queries and keys.
+  public var isRotated: Bool
+
+  /// Describes a change in Meta's order.
+  ///
+  /// - Parameters:
+  ///   - pair: The change.
+  ///   - magnitude: DoRA's magnitudes.
+  ///   - isRotated: Whether the module's output is rotated.
+  /// - Throws: `adapter.shape`.
+  public init(_ pair: LowRank, magnitude: Factor?, isRotated: Bool) throws(SurgeryError) {
+    if let magnitude {
+      _ = try Decomposed(pair, magnitude: magnitude, axis: .outputs, convention: .peft)
+    }
+    self.pair = pair
+    self.magnitude = magnitude
+    self.isRotated = isRotated
+  }
+
+  /// LoRA or DoRA.
+  public var algorithm: String { magnitude == nil ? "lora" : "dora" }
+  /// Outputs.
+  public var rows: Int { pair.rows }
+  /// Inputs.
+  public var columns: Int { pair.columns }
+  /// The rank.
+  public var rank: Int? { pair.rank }
+  /// As the change itself.
+  public var need: BlockNeed { magnitude == nil ? .any : .wholeRows }
+  /// Unless there are magnitudes.
+  public var isAdditive: Bool { magnitude == nil }
+  /// The factors and magnitudes.
+  public var factors: [Factor] { pair.factors + (magnitude.map { [$0] } ?? []) }
+
+  /// Model types whose checkpoints torchtune takes over without reordering.
+  private static let unordered: Set<String> = ["qwen2", "qwen3", "phi3"]
+
+  /// Reorders the rows for a base in Hugging Face's names.
+  public func fitted(to target: FittingTarget) throws(SurgeryError) -> FittedUpdate {
+    var pair = pair
+    var magnitude = magnitude
+    let isHuggingFace = target.name.text.contains("self_attn.")
+    if isRotated, isHuggingFace, !Self.unordered.contains(target.modelType ?? "") {
+      let isKey = target.name.text.contains("k_proj")
+      guard let heads = isKey ? target.heads?.keyValue : target.heads?.query,
+        pair.rows % (2 * heads) == 0
+      else {
+        throw SurgeryError.adapter(
+          "unsupported-layout", "the rows of queries and keys must be reordered head by head",
+          key: pair.up.tensor.name.text, expected: "num_attention_heads in the base's config.json",
+          found: target.heads.map { "\($0.query) heads for \(pair.rows) rows" } ?? "none")
+      }
+      let order = Self.order(rows: pair.rows, heads: heads)
+      pair.up = pair.up.rows(in: order)
+      magnitude = magnitude?.rows(in: order)
+    }
+    let update: any Update =
+      if let magnitude {
+        try Decomposed(pair, magnitude: magnitude, axis: .outputs, convention: .peft)
+      } else { pair }
+    return try update.fitted(to: target)
+  }
+
+  /// For each row in Hugging Face's order, its place in Meta's.
+  static func order(rows: Int, heads: Int) -> [Int] {
+    let size = rows / heads
+    return (0..<rows).map { row in
+      let (head, place) = row.quotientAndRemainder(dividingBy: size)
+      let (half, pair) = place.quotientAndRemainder(dividingBy: size / 2)
+      return head * size + 2 * pair + half
+    }
+  }
+
+  /// Reads the factors in the order that they have.
+  public func loaded<Scalar: BLASScalar>(
+    scale: Double, as scalar: Scalar.Type
+  ) throws(SurgeryError) -> any LoadedUpdate<Scalar> {
+    guard let magnitude else { return try pair.loaded(scale: scale, as: Scalar.self) }
+    return try Decomposed(pair, magnitude: magnitude, axis: .outputs, convention: .peft)
+      .loaded(scale: scale, as: Scalar.self)
+  }
+}

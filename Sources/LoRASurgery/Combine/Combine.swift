@@ -1,0 +1,241 @@
+import Adapters
+import Checkpoints
+import LinearAlgebra
+public import Tensors
+
+extension CombineRequest {
+  /// Combines, and writes the adapter.
+  ///
+  /// - Parameter execution: Threads and memory.
+  /// - Returns: What became of every module; for sums, with what the result lacks of the exact weighted sum.
+  /// - Throws: `combine.…` for adapters that cannot be combined so, and what opening, reading and writing throw; no output
+  ///   is visible then.
+  /// - Complexity: For methods on factors and for `concat` and `svd`, as reading the adapters and O((*out* + *in*) · *rank*²)
+  ///   for each module; the other `-svd` methods form every change whole, in double precision for each adapter, and
+  ///   decompose it.
+  public func run(_ execution: Execution = Execution()) throws(SurgeryError) -> OperationReport {
+    let stopwatch = Stopwatch()
+    let choice = try checkedRanks()
+    let sources = try adapters.map { (weighted) throws(SurgeryError) in
+      try Adapter(opening: weighted.path, options: adapterOptions)
+    }
+    let plan = try CombinePlan(self, adapters: sources, choice: choice)
+    let output = try AdapterOutput(
+      to: output, dialect: dialect, like: sources[0], dtype: dtype, force: force, dryRun: dryRun,
+      allowOverflow: allowOverflow)
+    let inputs = sources.flatMap(\.inputs)
+    let combination = Combination(
+      method: method == .concat && choice.isComplete ? .svd : method,
+      arithmetic: TaskArithmetic(
+        kind: method.arithmetic, density: density ?? 1, majoritySign: majoritySign, seed: seed),
+      spool: try output.spool(reading: inputs))
+    execution.progress.begin("combining", total: sources.reduce(0) { $0 + $1.byteCount })
+    let workers = Workers(count: execution.jobs)
+    var rules = plan.steps.map(\.rule)
+    if let budget = choice.budget {
+      let items = try workers.map(
+        plan.steps.count, cost: { plan.steps[$0].cost }, interruption: execution.interruption
+      ) { (index) throws(SurgeryError) in try combination.item(plan.steps[index]) }
+      let ranks = try RankAllocation(
+        items, budget: budget, parameters: sources.reduce(0) { $0 + $1.parameterCount }
+      ).ranks
+      rules = ranks.map { RankRule(.fixed($0), within: $0...$0) }
+    }
+    let chosen = rules
+    let outcomes = try workers.map(
+      plan.steps.count, cost: { plan.steps[$0].cost }, interruption: execution.interruption
+    ) { (index) throws(SurgeryError) in
+      defer { execution.progress.advance(by: plan.steps[index].byteCount) }
+      do throws(SurgeryError) {
+        return try combination.combine(plan.steps[index], chosen[index])
+      } catch {
+        throw error.inTensor(plan.steps[index].first.tensorName)
+      }
+    }
+    var result = sources[0]
+    result.modules = outcomes.compactMap(\.module)
+    result.replacements = plan.replacements
+    var report = OperationReport(command: "combine", modules: outcomes.map(\.report))
+    report.warnings = sources.flatMap(\.provenance.warnings) + plan.warnings
+    report.totals.bytesRead = sources.reduce(0) { $0 + $1.byteCount }
+    try output.write(result, inputs: inputs, into: &report, execution)
+    report.totals.seconds = stopwatch.seconds
+    report.totals.peakMemory = Stopwatch.peakMemory
+    return report
+  }
+
+  private func checkedRanks() throws(SurgeryError) -> RankChoice {
+    guard !adapters.isEmpty else {
+      throw SurgeryError(.usage, "combine.adapters", "no adapter is given")
+    }
+    for weighted in adapters where !weighted.weight.isFinite {
+      throw SurgeryError(
+        .usage, "combine.weight", "the weight of an adapter is not finite", file: weighted.path,
+        found: "\(weighted.weight)")
+    }
+    if method.prunes || density != nil {
+      guard let density, density > 0, density <= 1 else {
+        throw SurgeryError(
+          .usage, "combine.density", "\(method.rawValue) needs the share of elements to keep",
+          expected: "more than 0 and at most 1", found: density.map { "\($0)" } ?? "none",
+          hint: "give --density")
+      }
+    }
+    let choice = try ranks.choice()
+    if method.worksOnFactors, choice.isComplete || ranks != RankOptions() {
+      throw SurgeryError(
+        .usage, "combine.rank", "\(method.rawValue) keeps the rank of the factors",
+        hint: "use svd or \(method.rawValue)-svd, or resize the result")
+    }
+    return choice
+  }
+}
+
+/// Puts the changes of one tensor together.
+private struct Combination: Sendable {
+  let method: CombineRequest.Method
+  let arithmetic: TaskArithmetic
+  let spool: FactorSpool
+
+  /// The combined module; none where its rank is 0.
+  func combine(
+    _ step: CombineStep, _ rule: RankRule
+  ) throws(SurgeryError) -> (module: ModuleUpdate?, report: TensorReport) {
+    var report = TensorReport(
+      step.first.tensorName, step.isDifference ? .full : .lowRank, shape: step.first.shape,
+      reason: step.parts.count == 1 ? nil : "of \(step.parts.count) adapters")
+    var module = step.first
+    module.scale = 1
+    if let difference = step.first.update as? FullDifference {
+      module.update = try combined(difference, step)
+      module.alpha = nil
+      return (module, report)
+    }
+    guard let pair = try pair(step, rule, &report) else {
+      report.action = .skipped
+      report.reason = "rank 0"
+      return (nil, report)
+    }
+    report.rank = pair.rounded.rank
+    module.update = step.first.update.replacingProduct(
+      by: try pair.update(form: step.first.form))
+    module.alpha = Double(pair.rounded.rank)
+    return (module, report)
+  }
+
+  /// The spectrum of what is factored anew, for a budget.
+  func item(_ step: CombineStep) throws(SurgeryError) -> RankAllocation.Item {
+    // What is kept as a difference takes nothing of the budget.
+    var spectrum = Spectrum(values: [], rows: 0, columns: 0)
+    if !step.isDifference, method == .svd {
+      let parts = zip(try factors(step), step.parts).map { $0.scaled(by: $1.factor) }
+      if let sum = Factors.sum(of: parts) { spectrum = try ProductSVD(sum).spectrum }
+    } else if !step.isDifference {
+      var delta = try delta(step)
+      spectrum = try DeltaFactoring.spectrum(of: &delta)
+    }
+    return RankAllocation.Item(
+      spectrum: spectrum, rule: step.rule, dtype: spool.dtype ?? step.dtype,
+      defaultRank: step.defaultRank)
+  }
+
+  private func factors(_ step: CombineStep) throws(SurgeryError) -> [Factors<Double>] {
+    var factors: [Factors<Double>] = []
+    for part in step.parts {
+      guard let own = try part.module.update.productFactors(as: Double.self) else {
+        throw SurgeryError(.bug, "bug.combine", "no factors to combine")
+      }
+      factors.append(own)
+    }
+    return factors
+  }
+
+  /// The changes themselves put together; the scales take part in the election, the weights do not.
+  private func delta(_ step: CombineStep) throws(SurgeryError) -> Matrix<Double> {
+    arithmetic.combined(
+      zip(try factors(step), step.parts).map { $0.scaled(by: $1.scale).delta() },
+      weights: step.parts.map(\.weight), name: step.first.tensorName.text)
+  }
+
+  private func pair(
+    _ step: CombineStep, _ rule: RankRule, _ report: inout TensorReport
+  ) throws(SurgeryError) -> FactorSpool.Pair? {
+    let factors = try factors(step)
+    let weights = step.parts.map(\.factor)
+    switch method {
+    case .concat, .svd:
+      guard let sum = Factors.sum(of: zip(factors, weights).map { $0.scaled(by: $1) }) else {
+        return nil
+      }
+      var result = sum
+      if method == .svd {
+        let decomposition = try ProductSVD(sum)
+        let rank = rule.rank(for: decomposition.spectrum, orElse: step.defaultRank)
+        result = decomposition.factors(rank: min(rank, sum.up.rows, sum.down.columns))
+      }
+      return result.rank == 0 ? nil : try stored(result, sum, step, &report)
+    case .linear:
+      guard let sum = Factors.sum(of: zip(factors, weights).map { $0.scaled(by: $1) }) else {
+        return nil
+      }
+      return try stored(onFactors(factors, weights, step), sum, step, &report)
+    case .ties, .dareLinear, .dareTies, .magnitudePrune:
+      return try spool.store(onFactors(factors, weights, step), like: step.dtype)
+    case .tiesSVD, .dareLinearSVD, .dareTiesSVD, .magnitudePruneSVD:
+      return try factored(step, rule, &report)
+    }
+  }
+
+  /// Stores a pair, with what it lacks of the exact sum.
+  private func stored(
+    _ result: Factors<Double>, _ sum: Factors<Double>, _ step: CombineStep,
+    _ report: inout TensorReport
+  ) throws(SurgeryError) -> FactorSpool.Pair {
+    let pair = try spool.store(result, like: step.dtype)
+    report.setEnergies(
+      squaredNorm: try sum.squaredNorm(),
+      squaredResidual: try sum.squaredDistance(to: pair.rounded))
+    return pair
+  }
+
+  /// Both factors put together by themselves; of a negative weight the sign goes to `down` alone.
+  private func onFactors(
+    _ factors: [Factors<Double>], _ weights: [Double], _ step: CombineStep
+  ) -> Factors<Double> {
+    let roots = weights.map { $0.magnitude.squareRoot() }
+    let name = step.first.tensorName.text
+    return Factors(
+      up: arithmetic.combined(factors.map(\.up), weights: roots, name: "\(name)/up"),
+      down: arithmetic.combined(
+        factors.map(\.down), weights: zip(roots, weights).map { $1 < 0 ? -$0 : $0 },
+        name: "\(name)/down"))
+  }
+
+  /// The changes themselves put together and factored.
+  private func factored(
+    _ step: CombineStep, _ rule: RankRule, _ report: inout TensorReport
+  ) throws(SurgeryError) -> FactorSpool.Pair? {
+    var delta = try delta(step)
+    let found = try DeltaFactoring(spool: spool, defaultRank: step.defaultRank)
+      .factor(&delta, rule: rule, like: step.dtype)
+    guard let found else { return nil }
+    report.setEnergies(squaredNorm: found.squaredNorm, squaredResidual: found.squaredResidual)
+    return found.pair
+  }
+
+  private func combined(
+    _ first: FullDifference, _ step: CombineStep
+  ) throws(SurgeryError) -> FullDifference {
+    var matrices: [Matrix<Double>] = []
+    for part in step.parts {
+      guard let own = part.module.update as? FullDifference else { continue }
+      matrices.append(try own.difference.matrix(of: Double.self))
+    }
+    let sum = arithmetic.combined(
+      matrices, weights: step.parts.map(\.factor), name: step.first.tensorName.text)
+    let stored = try spool.store(
+      sum, as: spool.dtype ?? step.dtype, shape: first.difference.tensor.info.shape)
+    return try FullDifference(
+      Factor(stored.tensor).reshaped(rows: sum.rows, columns: sum.columns))
+  }
+}

@@ -1,0 +1,72 @@
+import Adapters
+import Checkpoints
+import LinearAlgebra
+import Tensors
+
+/// What extraction keeps of one tensor.
+struct ExtractedTensor: Sendable {
+  /// What goes into the adapter.
+  enum Content: Sendable {
+    case factors(StoredFactors, LowRank.Form)
+    case full(StoredTensor)
+    case difference(StoredTensor)
+  }
+
+  var report: TensorReport
+  var content: Content?
+  var warning: String?
+
+  init(_ report: TensorReport, content: Content? = nil) {
+    self.report = report
+    self.content = content
+  }
+
+  /// A tensor that holds the same values in both models.
+  static func unchanged(_ pair: ExtractPlan.Pair) -> Self {
+    Self(TensorReport(pair.tuned.name, .unchanged, shape: pair.tuned.info.shape))
+  }
+
+  /// What a plan says before anything is read.
+  init(planned pair: ExtractPlan.Pair) {
+    let shape = pair.tuned.info.shape
+    switch pair.treatment {
+    case .lowRank:
+      report = TensorReport(pair.tuned.name, .lowRank, shape: shape, reason: "if it differs")
+    case .full:
+      report = TensorReport(pair.tuned.name, .full, shape: shape, reason: "if it differs")
+    case .skip(let reason):
+      report = TensorReport(pair.tuned.name, .skipped, shape: shape, reason: reason)
+    }
+  }
+}
+
+/// The factors of a stored matrix, rounded to their storage dtype and waiting in the spool.
+struct StoredFactors: Sendable {
+  /// Rows of the storage by rank.
+  var left: StoredTensor
+  /// Rank by columns of the storage.
+  var right: StoredTensor
+
+  /// The update that these factors are, in `out x in` orientation.
+  func update(form: LowRank.Form, isTransposed: Bool) throws(SurgeryError) -> LowRank {
+    isTransposed
+      ? try LowRank(up: Factor(right).transposed(), down: Factor(left).transposed(), form: form)
+      : try LowRank(up: Factor(left), down: Factor(right), form: form)
+  }
+}
+
+/// A delta whose leading directions are known, and whose rank is still to be chosen.
+struct SearchedDelta: Sendable {
+  var spectrum: Spectrum
+  /// The leading right singular vectors, one a row, in working precision in the spool.
+  var right: StoredTensor
+  /// Whether the exact decomposition had to step in for the search.
+  var fellBack: Bool
+}
+
+/// The first half of a tensor's extraction.
+enum SearchedTensor: Sendable {
+  /// Nothing is left to choose.
+  case settled(ExtractedTensor)
+  case open(SearchedDelta)
+}

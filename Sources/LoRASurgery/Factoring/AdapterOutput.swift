@@ -1,0 +1,104 @@
+import Adapters
+import Checkpoints
+import Tensors
+
+/// Where and how an operation on adapters writes its result.
+struct AdapterOutput {
+  let path: String
+  let form: AdapterForm
+  var dtype: DType?
+  var prefix: String?
+  var force: Bool
+  var dryRun: Bool
+  var allowOverflow: Bool
+
+  /// Decides on the dialect: the one asked for, or that of the input.
+  ///
+  /// - Throws: `output.…` where the destination is refused.
+  init(
+    to path: String, dialect: Dialect?, like input: Adapter, dtype: DType?, force: Bool,
+    dryRun: Bool, allowOverflow: Bool
+  ) throws(SurgeryError) {
+    self.path = path
+    form = try AdapterForm(
+      path: path,
+      dialect: dialect ?? Dialect(containerOf: path) ?? input.provenance.dialect)
+    self.dtype = dtype
+    self.force = force
+    self.dryRun = dryRun
+    self.allowOverflow = allowOverflow
+  }
+
+  /// The spool for factors that are made, beside the output.
+  ///
+  /// - Throws: `output.…` where the destination is refused.
+  func spool(reading inputs: [InputFile]) throws(SurgeryError) -> FactorSpool {
+    try OutputTransaction.checkDestination(
+      path, kind: form.kind, replacing: force, inputs: inputs)
+    return FactorSpool(
+      spool: try SpoolFile(beside: path), dtype: dtype, allowOverflow: allowOverflow)
+  }
+
+  /// Lays the adapter out, writes it unless the run is dry, and says so in the report.
+  func write(
+    _ adapter: Adapter, inputs: [InputFile], into report: inout OperationReport,
+    _ execution: Execution
+  ) throws(SurgeryError) {
+    var options = form.options(dtype: dtype)
+    options.prefix = prefix
+    let writing = try adapter.plan(to: path, options: options)
+    report.warnings += writing.notes
+    report.totals.parameters = adapter.parameterCount
+    if dryRun { return }
+    try writing.write(replacing: force, inputs: inputs, interruption: execution.interruption)
+    report.output = path
+    report.totals.bytesWritten = writing.plan.byteCount
+  }
+}
+
+extension Adapter {
+  /// Bytes of the tensors that its updates use.
+  var byteCount: Int {
+    (modules.flatMap { $0.update.factors.map(\.tensor) } + replacements.map(\.tensor))
+      .reduce(0) { $0 + $1.info.byteCount }
+  }
+}
+
+extension ModuleUpdate {
+  /// The name of the tensor that it changes, or of the module where only the base knows the tensor.
+  var tensorName: TensorName {
+    TensorName(target.spelling == .dotted ? target.tensorName : name)
+  }
+
+  /// The form of its factors.
+  var form: LowRank.Form { (update as? LowRank)?.form ?? .linear }
+
+  /// The kernel of a convolution, else nothing.
+  var kernel: [Int] {
+    if case .convolution(let kernel) = form { kernel } else { [] }
+  }
+
+  /// The shape of what it changes, as far as the factors tell it.
+  var shape: Shape {
+    guard !kernel.isEmpty, let shape = Shape([update.rows, inputs] + kernel) else {
+      return Shape(rows: update.rows, columns: update.columns)
+    }
+    return shape
+  }
+
+  private var inputs: Int { update.columns / max(1, kernel.reduce(1, *)) }
+
+  /// The scale, which arithmetic needs.
+  ///
+  /// - Throws: `adapter.no-scale`.
+  func scaleForArithmetic(of adapter: Adapter) throws(SurgeryError) -> Double {
+    guard let scale else {
+      throw SurgeryError(
+        .data, "adapter.no-scale", "the adapter's files do not say how it is scaled",
+        file: adapter.path, expected: "alpha of module \(name)",
+        found: "none (\(adapter.provenance.reason))",
+        hint: "--alpha gives it, or --scale the final factor")
+    }
+    return scale
+  }
+}

@@ -1,0 +1,30 @@
+import Tensors
+
+/// Rounds values in place to what a storage dtype can hold.
+struct Rounding<Scalar: WorkingScalar> {
+  let dtype: DType
+  private(set) var loss = NarrowingLoss()
+  private var bytes: [UInt8] = []
+
+  init(to dtype: DType) { self.dtype = dtype }
+
+  /// Narrows and widens again, counting what did not fit.
+  ///
+  /// - Throws: `dtype.factors` for a dtype that holds no numbers.
+  mutating func round(_ values: inout MutableSpan<Scalar>) throws(SurgeryError) {
+    guard dtype.isFloatingPoint, let size = dtype.byteCount(ofElements: values.count) else {
+      throw SurgeryError(
+        .usage, "dtype.factors", "factors cannot be stored in this dtype", found: dtype.name)
+    }
+    // Taken out of self for the call: the counts are changed while the buffer is lent.
+    var scratch: [UInt8] = []
+    swap(&scratch, &bytes)
+    defer { swap(&scratch, &bytes) }
+    if scratch.count < size { scratch = [UInt8](repeating: 0, count: size) }
+    var span = scratch.mutableSpan
+    var part = span._mutatingExtracting(0..<size)
+    var target = unsafe part.mutableBytes
+    loss += Scalar.narrow(values.span, to: dtype, into: &target)
+    unsafe Scalar.widen(scratch.span.extracting(0..<size).bytes, from: dtype, into: &values)
+  }
+}

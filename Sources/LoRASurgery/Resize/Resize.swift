@@ -1,0 +1,180 @@
+import Adapters
+import Checkpoints
+import LinearAlgebra
+public import Tensors
+
+extension ResizeRequest {
+  /// Resizes, and writes the adapter.
+  ///
+  /// Every pair of factors is decomposed without forming its product, in double precision; the factors of the new rank
+  /// are balanced, and the scale is in them.
+  ///
+  /// - Parameter execution: Threads and memory.
+  /// - Returns: What became of every module, with the energies after rounding.
+  /// - Throws: `rank.…` for options that make no sense, `resize.nothing` where no module is low-rank, and what opening,
+  ///   reading and writing throw; no output is visible then.
+  /// - Complexity: O((*out* + *in*) · *rank*²) for each module, twice with a budget; memory for the factors of one module
+  ///   a worker.
+  public func run(_ execution: Execution = Execution()) throws(SurgeryError) -> OperationReport {
+    let stopwatch = Stopwatch()
+    let choice = try ranks.choice(isRequired: true)
+    let source = try Adapter(opening: adapter, options: adapterOptions)
+    let plan = try ResizePlan(source, choice: choice, selection: selection)
+    let output = try AdapterOutput(
+      to: output, dialect: dialect, like: source, dtype: dtype, force: force, dryRun: dryRun,
+      allowOverflow: allowOverflow)
+    let inputs = source.inputs
+    let workers = Workers(count: execution.jobs)
+    let spool = try output.spool(reading: inputs)
+    execution.progress.begin("resizing", total: source.byteCount)
+    var fixed: [Int?] = plan.steps.map { _ in nil }
+    if let budget = choice.budget {
+      let items = try workers.map(
+        plan.steps.count, cost: { plan.steps[$0].cost }, interruption: execution.interruption
+      ) { (index) throws(SurgeryError) in try plan.steps[index].item(storedAs: dtype) }
+      fixed = try RankAllocation(
+        items, budget: budget, parameters: source.parameterCount
+      ).ranks
+    }
+    let chosen = fixed
+    let outcomes = try workers.map(
+      plan.steps.count, cost: { plan.steps[$0].cost }, interruption: execution.interruption
+    ) { (index) throws(SurgeryError) in
+      defer { execution.progress.advance(by: plan.steps[index].byteCount) }
+      return try plan.steps[index].resized(to: chosen[index], spool)
+    }
+    var result = source
+    result.modules = plan.kept
+    var reports = plan.reports
+    for (step, outcome) in zip(plan.steps, outcomes) {
+      reports[step.position] = outcome.report
+      result.modules[step.position] = outcome.module
+    }
+    result.modules = zip(result.modules, reports).filter { $1.rank != 0 }.map(\.0)
+    var report = OperationReport(command: "resize", modules: reports)
+    report.warnings = source.provenance.warnings
+    report.totals.bytesRead = source.byteCount
+    try output.write(result, inputs: inputs, into: &report, execution)
+    report.totals.seconds = stopwatch.seconds
+    report.totals.peakMemory = Stopwatch.peakMemory
+    return report
+  }
+}
+
+/// What happens to each module of an adapter that is resized.
+struct ResizePlan {
+  /// Every module, of which those with a step are replaced.
+  let kept: [ModuleUpdate]
+  private(set) var reports: [TensorReport] = []
+  private(set) var steps: [ResizeStep] = []
+
+  init(
+    _ adapter: Adapter, choice: RankChoice, selection: Selection
+  ) throws(SurgeryError) {
+    let matcher = try selection.matcher()
+    kept = adapter.modules
+    for (position, module) in adapter.modules.enumerated() {
+      let name = module.tensorName
+      var report = TensorReport(name, .copied, shape: module.shape)
+      report.rank = module.update.rank
+      if !matcher.selects(name) {
+        report.reason = "not selected"
+      } else if let unsolved = module.update as? UnsolvedPair {
+        throw SurgeryError(
+          .data, "adapter.ambiguous-orientation",
+          "which product of the factors is meant is only known from the base",
+          file: adapter.path, tensor: unsolved.first.tensor.name.text,
+          hint: "convert the adapter to PEFT with --base first")
+      } else if module.update.productRank == nil {
+        report.reason = "not low-rank (\(module.update.algorithm))"
+      } else {
+        steps.append(
+          ResizeStep(
+            position: position, module: module,
+            scale: try module.scaleForArithmetic(of: adapter),
+            // A kernel of 1 x 1 is a convolution for sd-scripts when it resizes, though not when it extracts
+            // (sd-scripts:networks/resize_lora.py).
+            rule: choice.rule(for: name, usesConvRank: !module.kernel.isEmpty)))
+      }
+      reports.append(report)
+    }
+    for replacement in adapter.replacements {
+      reports.append(
+        TensorReport(
+          TensorName(replacement.target.tensorName), .copied,
+          shape: replacement.tensor.info.shape, reason: replacement.reason))
+    }
+    guard !steps.isEmpty else {
+      throw SurgeryError(
+        .data, "resize.nothing", "no module of the adapter has low-rank factors to resize",
+        file: adapter.path, found: Set(adapter.modules.map(\.update.algorithm)).sorted().first,
+        hint: "convert --as lora factors other updates anew")
+    }
+  }
+}
+
+/// One module to be resized.
+struct ResizeStep: Sendable {
+  let position: Int
+  let module: ModuleUpdate
+  let scale: Double
+  let rule: RankRule
+
+  var cost: Int { (module.update.rows + module.update.columns) * (module.update.rank ?? 1) }
+  var byteCount: Int { module.update.factors.reduce(0) { $0 + $1.tensor.info.byteCount } }
+  private var dtype: DType { module.update.factors.first?.dtype ?? .f32 }
+
+  private func factors() throws(SurgeryError) -> Factors<Double> {
+    guard let factors = try module.update.productFactors(as: Double.self) else {
+      throw SurgeryError(.bug, "bug.resize", "no factors to resize", tensor: module.name)
+    }
+    return factors.scaled(by: scale)
+  }
+
+  /// The spectrum, for a budget.
+  func item(storedAs asked: DType?) throws(SurgeryError) -> RankAllocation.Item {
+    let spectrum = try ProductSVD(try factors()).spectrum
+    return RankAllocation.Item(
+      spectrum: spectrum, rule: rule, dtype: asked ?? dtype,
+      defaultRank: module.update.productRank ?? 1)
+  }
+
+  /// The module with the factors of its new rank; a rank of 0 leaves them as they are, to be dropped.
+  func resized(
+    to given: Int?, _ spool: FactorSpool
+  ) throws(SurgeryError) -> (module: ModuleUpdate, report: TensorReport) {
+    let factors = try factors()
+    let decomposition = try ProductSVD(factors)
+    let own = module.update.productRank ?? factors.rank
+    let rank = given ?? rule.rank(for: decomposition.spectrum, orElse: own)
+    var report = TensorReport(module.tensorName, .lowRank, shape: module.shape)
+    report.rank = rank
+    report.reason = rank == own ? nil : "rank \(own) to \(rank)"
+    let energy = decomposition.spectrum.totalEnergy
+    guard rank > 0 else {
+      report.action = .skipped
+      report.reason = "rank \(own) to 0"
+      report.setEnergies(squaredNorm: energy, squaredResidual: energy)
+      return (module, report)
+    }
+    let pair = try spool.store(decomposition.factors(rank: rank), like: dtype)
+    report.setEnergies(
+      squaredNorm: energy, squaredResidual: try factors.squaredDistance(to: pair.rounded))
+    var resized = module
+    resized.update = module.update.replacingProduct(by: try pair.update(form: module.form))
+    resized.scale = 1
+    resized.alpha = Double(rank)
+    return (resized, report)
+  }
+}
+
+extension ProductSVD {
+  /// All singular values of the product: beyond its rank they are zero.
+  var spectrum: Spectrum {
+    let count = min(left.rows, right.columns)
+    return Spectrum(
+      values: singularValues.prefix(count)
+        + [Double](repeating: 0, count: max(0, count - singularValues.count)),
+      rows: left.rows, columns: right.columns)
+  }
+}

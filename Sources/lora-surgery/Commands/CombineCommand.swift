@@ -1,0 +1,62 @@
+import Adapters
+import ArgumentParser
+import LoRASurgery
+import Tensors
+
+struct CombineCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "combine",
+    abstract: "Make one adapter of several.",
+    discussion: """
+      concat is exact and adds the ranks up; svd is the best of a rank; the others are PEFT's, on the factors or, as \
+      -svd, on the changes themselves.
+
+        lora-surgery combine a/:0.7 b/:0.3 -o both/ --method concat
+        lora-surgery combine a/ b/ -o both/ --method ties-svd --density 0.2 --rank 16
+      """)
+
+  @Argument(help: ArgumentHelp("Adapters with their weights.", valueName: "adapter[:weight]"))
+  var adapters: [WeightedAdapter]
+
+  @Option(help: "How the adapters are put together.")
+  var method: CombineRequest.Method
+
+  @Option(help: ArgumentHelp("The share of elements that pruning keeps.", valueName: "share"))
+  var density: Double?
+
+  @Option(help: "How ties elects the sign of an element: by the sum of values or by their number.")
+  var majoritySign = CombineRequest.MajoritySign.total
+
+  @Option(help: "The seed of what dare drops; the same seed gives the same bytes.")
+  var seed: UInt64 = 0
+
+  @Option(name: .customLong("to"), help: "The dialect to write (default: the first adapter's).")
+  var dialect: Dialect?
+
+  @OptionGroup(title: "Ranks") var ranks: RankArguments
+  @OptionGroup var reading: AdapterReadingOptions
+  @OptionGroup var output: OutputOptions
+  @OptionGroup var selection: SelectionOptions
+  @OptionGroup var common: CommonOptions
+
+  func run() throws {
+    var request = CombineRequest(adapters: adapters, output: output.output, method: method)
+    request.density = density
+    request.majoritySign = majoritySign
+    request.seed = seed
+    request.ranks = ranks.options
+    request.dialect = dialect
+    request.dtype = output.dtype
+    request.adapterOptions = try reading.options()
+    request.selection = selection.selection
+    request.allowOverflow = output.allowOverflow
+    request.force = output.force
+    request.dryRun = output.dryRun
+    let report = try common.execute { [request] (execution) throws(SurgeryError) in
+      try request.run(execution)
+    }
+    try common.show(report, warnings: report.warnings) {
+      ReportText(report, verbose: common.verbose).lines(width: Console.width)
+    }
+  }
+}

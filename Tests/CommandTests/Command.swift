@@ -1,0 +1,61 @@
+import Foundation
+
+/// One run of the built program.
+struct Command {
+  let status: Int32
+  let output: String
+  let errors: String
+
+  /// Runs the program to its end.
+  init(_ words: String...) throws { try self.init(words: words) }
+
+  /// Runs the program to its end.
+  init(words: [String]) throws {
+    let process = Process()
+    process.executableURL = Self.program
+    process.arguments = words
+    let (output, errors) = (Pipe(), Pipe())
+    process.standardOutput = output
+    process.standardError = errors
+    process.standardInput = FileHandle.nullDevice
+    try process.run()
+    // Both pipes stay far below their capacity, so reading one after the other cannot block.
+    let text = output.fileHandleForReading.readDataToEndOfFile()
+    let said = errors.fileHandleForReading.readDataToEndOfFile()
+    process.waitUntilExit()
+    status = process.terminationReason == .exit ? process.terminationStatus : -1
+    self.output = String(decoding: text, as: UTF8.self)
+    self.errors = String(decoding: said, as: UTF8.self)
+  }
+
+  /// The report that was printed as JSON.
+  func json() throws -> [String: Any] {
+    try JSONSerialization.jsonObject(with: Data(output.utf8)) as? [String: Any] ?? [:]
+  }
+
+  /// The program lies beside the tests that were built with it.
+  private static var program: URL {
+    URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent()
+      .appendingPathComponent("lora-surgery")
+  }
+
+  /// A file or folder of the repository's fixtures.
+  static func fixture(_ name: String) -> String {
+    URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+      .deletingLastPathComponent().appendingPathComponent("fixtures/\(name)").path
+  }
+}
+
+/// A folder that goes with the last reference.
+final class TemporaryFolder: Sendable {
+  let path: String
+
+  init() throws {
+    path = FileManager.default.temporaryDirectory.path + "/lora-surgery-" + UUID().uuidString
+    try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: false)
+  }
+
+  deinit { try? FileManager.default.removeItem(atPath: path) }
+
+  func callAsFunction(_ name: String) -> String { path + "/" + name }
+}

@@ -1,0 +1,188 @@
+import Adapters
+import Checkpoints
+import LinearAlgebra
+import LoRASurgery
+import Tensors
+import Testing
+
+struct ConvertAdapterTests {
+  @discardableResult
+  private static func convert(
+    _ input: String, to output: String, _ dialect: Dialect?,
+    _ set: (inout ConvertRequest) -> Void = { _ in }
+  ) throws -> OperationReport {
+    var request = ConvertRequest(input: input, output: output)
+    request.dialect = dialect
+    set(&request)
+    return try request.run()
+  }
+
+  /// A small model of llama's names with two layers, its configuration, and a PEFT adapter for it.
+  private static func llama(in folder: TemporaryFolder) throws {
+    var random = SeededGenerator(5)
+    let shapes = [("q_proj", 16), ("k_proj", 8), ("o_proj", 16)]
+    var base: [TestTensor] = []
+    var factors: [TestTensor] = []
+    for layer in 0..<2 {
+      for (name, rows) in shapes {
+        let module = "model.layers.\(layer).self_attn.\(name)"
+        base.append(
+          TestTensor(
+            name: TensorName(module + ".weight"), shape: [rows, 16],
+            values: random.values(rows * 16)))
+        factors.append(
+          TestTensor(
+            name: TensorName("base_model.model.\(module).lora_A.weight"), shape: [2, 16],
+            values: random.values(32)))
+        factors.append(
+          TestTensor(
+            name: TensorName("base_model.model.\(module).lora_B.weight"), shape: [rows, 2],
+            values: random.values(rows * 2)))
+      }
+    }
+    let config =
+      #"{"model_type": "llama", "num_attention_heads": 4, "num_key_value_heads": 2}"#
+    try TestModels.write(base, to: folder("base"), config: config)
+    try TestModels.write(factors, to: folder("factors.safetensors"))
+    try convert(folder("factors.safetensors"), to: folder("adapter"), .peft) {
+      $0.adapterOptions.alphas = [.init(value: 6)]
+    }
+  }
+
+  @Test(arguments: [Dialect.peft, .kohya, .diffusers, .comfyui])
+  func renamingKeepsEveryBitOfTheFactors(_ dialect: Dialect) throws {
+    let folder = try TemporaryFolder()
+    try Self.llama(in: folder)
+    let output = folder("out.safetensors")
+    try Self.convert(folder("adapter"), to: output, dialect) {
+      $0.base = folder("base")
+    }
+    try Self.convert(output, to: folder("back"), .peft) { $0.base = folder("base") }
+    #expect(try tensorBytes(folder("back")) == tensorBytes(folder("adapter")))
+    #expect(try deltas(of: folder("back")) == deltas(of: folder("adapter")))
+  }
+
+  @Test func mlxIsTransposedAndComesBackWithEveryBit() throws {
+    let folder = try TemporaryFolder()
+    try Self.llama(in: folder)
+    try Self.convert(folder("adapter"), to: folder("mlx"), .mlx)
+    #expect(try deltas(of: folder("mlx")) == deltas(of: folder("adapter")))
+    try Self.convert(folder("mlx"), to: folder("back"), .peft)
+    #expect(try tensorBytes(folder("back")) == tensorBytes(folder("adapter")))
+  }
+
+  @Test func ggufHasLlamasRowOrderAndComesBackWithEveryBit() throws {
+    let folder = try TemporaryFolder()
+    try Self.llama(in: folder)
+    try Self.convert(folder("adapter"), to: folder("out.gguf"), .gguf) { $0.base = folder("base") }
+    let stored = try TestModels.values("blk.1.attn_k.weight.lora_b", in: folder("out.gguf"))
+    let original = try TestModels.values(
+      "base_model.model.model.layers.1.self_attn.k_proj.lora_B.weight", in: folder("adapter"))
+    // Two heads of four rows: the halves of each are interleaved.
+    let order = [0, 2, 1, 3, 4, 6, 5, 7]
+    for (row, from) in order.enumerated() {
+      #expect(stored[row * 2..<row * 2 + 2] == original[from * 2..<from * 2 + 2])
+    }
+    try Self.convert(folder("out.gguf"), to: folder("back"), .peft) { $0.base = folder("base") }
+    #expect(try tensorBytes(folder("back")) == tensorBytes(folder("adapter")))
+    // Without the model, ranks change in llama.cpp's own order.
+    var resize = ResizeRequest(
+      adapter: folder("out.gguf"), output: folder("small.gguf"), ranks: RankOptions(rank: 2))
+    resize.force = true
+    try resize.run()
+    try Self.convert(folder("small.gguf"), to: folder("small"), .peft) { $0.base = folder("base") }
+    let (small, whole) = (try deltas(of: folder("small")), try deltas(of: folder("adapter")))
+    for (module, delta) in whole {
+      #expect(relativeDistance(small[module]?.elements ?? [], delta.elements) < 1e-6)
+    }
+  }
+
+  @Test func ggufWithoutTheModelIsRefused() throws {
+    let folder = try TemporaryFolder()
+    try Self.llama(in: folder)
+    let refused = surgeryError {
+      try Self.convert(folder("adapter"), to: folder("out.gguf"), .gguf)
+    }
+    #expect(refused?.id == "adapter.no-architecture")
+    #expect(!folder.contents.contains("out.gguf"))
+  }
+
+  /// A LoHa of kohya's keys for the first module of the llama model.
+  private static func loha(in folder: TemporaryFolder) throws {
+    var random = SeededGenerator(9)
+    let stem = "lora_unet_model_layers_0_self_attn_q_proj"
+    var tensors = ["hada_w1_a", "hada_w2_a"].map {
+      TestTensor(name: TensorName("\(stem).\($0)"), shape: [16, 2], values: random.values(32))
+    }
+    tensors += ["hada_w1_b", "hada_w2_b"].map {
+      TestTensor(name: TensorName("\(stem).\($0)"), shape: [2, 16], values: random.values(32))
+    }
+    tensors.append(TestTensor(name: TensorName("\(stem).alpha"), shape: [], values: [1]))
+    try TestModels.write(tensors, to: folder("loha.safetensors"))
+  }
+
+  @Test func anyUpdateBecomesTheBestFactorsOfARank() throws {
+    let folder = try TemporaryFolder()
+    try Self.llama(in: folder)
+    try Self.loha(in: folder)
+    var dense = try #require(try deltas(of: folder("loha.safetensors")).values.first)
+    let exact = try exactDecomposition(of: &dense, rank: 0, route: .singularValues)
+    for rank in [1, 3, 6] {
+      let report = try Self.convert(
+        folder("loha.safetensors"), to: folder("lora\(rank)"), .peft
+      ) {
+        $0.base = folder("base")
+        $0.asLowRank = true
+        $0.ranks.rank = rank
+        $0.adapterOptions.allowsUnmatched = false
+      }
+      let least = exact.singularValues.dropFirst(rank).reduce(0) { $0 + $1 * $1 }
+      let entry = try #require(report.modules.first)
+      #expect(entry.rank == rank)
+      let captured = 1 - least / exact.squaredNorm
+      #expect(abs((entry.capturedEnergy ?? -1) - captured) < 1e-6)
+      let found = try #require(try deltas(of: folder("lora\(rank)")).values.first)
+      let left = relativeDistance(found.elements, dense.elements)
+      #expect(left <= (least / exact.squaredNorm).squareRoot() * 1.000001 + 5e-7)
+    }
+  }
+
+  @Test func whatADialectCannotExpressIsRefusedWithTheWayOut() throws {
+    let folder = try TemporaryFolder()
+    try Self.llama(in: folder)
+    try Self.loha(in: folder)
+    let error = surgeryError {
+      try Self.convert(folder("loha.safetensors"), to: folder("out"), .peft) {
+        $0.base = folder("base")
+      }
+    }
+    #expect(error?.id == "adapter.inexpressible")
+    #expect(error?.hint?.contains("--as lora") == true)
+    let unknown = surgeryError {
+      try Self.convert(folder("loha.safetensors"), to: folder("out"), .peft) {
+        $0.asLowRank = true
+        $0.ranks.rank = 2
+      }
+    }
+    #expect(unknown?.id == "adapter.unknown-target")
+    let unranked = surgeryError {
+      try Self.convert(folder("loha.safetensors"), to: folder("out"), .kohya) {
+        $0.asLowRank = true
+      }
+    }
+    #expect(unranked?.id == "rank.missing")
+    let ranked = surgeryError {
+      try Self.convert(folder("adapter"), to: folder("out"), .kohya) { $0.ranks.rank = 2 }
+    }
+    #expect(ranked?.id == "convert.ranks")
+    #expect(!folder.contents.contains("out"))
+  }
+
+  @Test func withoutADialectAnAdapterIsACheckpointLikeAnyOther() throws {
+    let folder = try TemporaryFolder()
+    try Self.llama(in: folder)
+    try Self.convert(folder("adapter"), to: folder("plain.npz"), nil)
+    let plain = try tensorBytes(folder("plain.npz"))
+    #expect(try plain == tensorBytes(folder("adapter")))
+  }
+}

@@ -1,0 +1,62 @@
+import Checkpoints
+import Foundation
+import LoRASurgery
+import Tensors
+import Testing
+
+struct ConvertTests {
+  @Test func shardsJoinToTheSameBytes() throws {
+    let folder = try TemporaryFolder()
+    try TestModels.write(TestModels.pair(rank: 1).base, to: folder("model.safetensors"))
+    var split = ConvertRequest(input: folder("model.safetensors"), output: folder("sharded"))
+    split.form.maximumShardSize = 3000
+    _ = try split.run()
+    let names = try FileManager.default.contentsOfDirectory(atPath: folder("sharded")).sorted()
+    #expect(
+      names == [
+        "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors",
+        "model.safetensors.index.json",
+      ])
+    _ = try ConvertRequest(input: folder("sharded"), output: folder("joined.safetensors")).run()
+    #expect(
+      try Data(contentsOf: URL(fileURLWithPath: folder("joined.safetensors")))
+        == Data(contentsOf: URL(fileURLWithPath: folder("model.safetensors"))))
+  }
+
+  @Test func namesAndMetadataAreEdited() throws {
+    let folder = try TemporaryFolder()
+    try TestModels.write(TestModels.pair(rank: 1).base, to: folder("model.safetensors"))
+    var request = ConvertRequest(
+      input: folder("model.safetensors"), output: folder("renamed.safetensors"))
+    request.renamings = [try Renaming(#"s/^layer\.(\d+)\./blocks.$1./"#)]
+    request.metadata = ["author": "me"]
+    request.selection = Selection(exclude: ["head"])
+    _ = try request.run()
+    let written = try Checkpoint(opening: folder("renamed.safetensors"))
+    #expect(
+      Set(written.tensors.map(\.name)) == ["blocks.0.norm.weight", "blocks.0.proj.weight"])
+    #expect(written.metadata == ["author": "me"])
+  }
+
+  @Test func aNameForTwoIsRefused() throws {
+    let folder = try TemporaryFolder()
+    try TestModels.write(TestModels.pair(rank: 1).base, to: folder("model.safetensors"))
+    var request = ConvertRequest(
+      input: folder("model.safetensors"), output: folder("renamed.safetensors"))
+    request.renamings = [try Renaming("s/.*weight/w/")]
+    #expect(surgeryError { _ = try request.run() }?.id == "convert.name")
+  }
+
+  @Test func overflowIsAnErrorUnlessAccepted() throws {
+    let folder = try TemporaryFolder()
+    try TestModels.write(
+      [TestTensor(name: "w", shape: [2], values: [1, 1e6])], to: folder("wide.safetensors"))
+    var request = ConvertRequest(
+      input: folder("wide.safetensors"), output: folder("half.safetensors"))
+    request.dtype = .f16
+    #expect(surgeryError { _ = try request.run() }?.id == "dtype.overflow")
+    #expect(folder.contents == ["wide.safetensors"])
+    request.allowOverflow = true
+    #expect(try request.run().modules[0].overflowed == 1)
+  }
+}
