@@ -18,11 +18,17 @@ int64_t lora_copy_file_range(int from, int64_t from_offset, int to, int64_t to_o
   return copied >= 0 ? copied : -errno;
 }
 
+int lora_start_writeback(int file, int64_t offset, int64_t count) {
+  return sync_file_range(file, offset, count, SYNC_FILE_RANGE_WRITE) == 0 ? 0 : -errno;
+}
+
 int lora_fallocate(int file, int64_t size) {
   return fallocate(file, 0, 0, size) == 0 ? 0 : -errno;
 }
 
 #else
+
+int lora_start_writeback(int file, int64_t offset, int64_t count) { return -ENOSYS; }
 
 int lora_fallocate(int file, int64_t size) { return -ENOSYS; }
 

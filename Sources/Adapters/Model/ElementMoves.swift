@@ -32,24 +32,9 @@ func transposedBytes<Pattern: BitwiseCopyable>(
 func widened<Scalar: BLASScalar>(
   _ bytes: [UInt8], _ dtype: DType
 ) throws(SurgeryError) -> [Scalar] {
-  let count = dtype.bytesPerElement.map { bytes.count / $0 } ?? 0
-  if Scalar.self == Double.self {
-    var values = [Double](repeating: 0, count: count)
-    var span = values.mutableSpan
-    unsafe ElementConversion.widen(bytes.span.bytes, from: dtype, into: &span)
-    return same(values)
-  }
-  var values = [Float](repeating: 0, count: count)
+  var values = [Scalar](repeating: 0, count: dtype.bytesPerElement.map { bytes.count / $0 } ?? 0)
   var span = values.mutableSpan
-  unsafe ElementConversion.widen(bytes.span.bytes, from: dtype, into: &span)
-  return same(values)
-}
-
-/// The array under the type that it is known to have.
-private func same<From, To: BLASScalar>(_ values: [From]) -> [To] {
-  guard let values = values as? [To] else {
-    preconditionFailure("no BLAS type but Float and Double")
-  }
+  unsafe Scalar.widen(bytes.span.bytes, from: dtype, into: &span)
   return values
 }
 
@@ -59,11 +44,7 @@ func narrowed<Scalar: BLASScalar>(_ values: [Scalar], to dtype: DType) -> [UInt8
     repeating: 0, count: dtype.byteCount(ofElements: values.count) ?? 0)
   var span = bytes.mutableSpan
   var target = unsafe span.mutableBytes
-  if let floats = values as? [Float] {
-    _ = ElementConversion.narrow(floats.span, to: dtype, into: &target)
-  } else if let doubles = values as? [Double] {
-    _ = ElementConversion.narrow(doubles.span, to: dtype, into: &target)
-  }
+  _ = Scalar.narrow(values.span, to: dtype, into: &target)
   return bytes
 }
 

@@ -13,3 +13,6 @@ int lora_fallocate(int file, int64_t size);
 
 /* Copies bytes between files inside the kernel and returns how many. */
 int64_t lora_copy_file_range(int from, int64_t from_offset, int to, int64_t to_offset, size_t count);
+
+/* Starts writing a range of a file to disk and does not wait for it. */
+int lora_start_writeback(int file, int64_t offset, int64_t count);

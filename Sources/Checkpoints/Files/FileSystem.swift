@@ -184,6 +184,13 @@ enum FileSystem {
     }
   }
 
+  /// Starts writing a range to disk without waiting, so that the flush at the end finds little left to do.
+  ///
+  /// A failure shows in the flush; this call only gives the disk its work early.
+  static func startWriteback(_ descriptor: FileDescriptor, at offset: UInt64, count: Int) {
+    _ = lora_start_writeback(descriptor.rawValue, Int64(clamping: offset), Int64(count))
+  }
+
   /// Flushes a folder, so that a rename in it survives a power cut.
   static func flushFolder(_ folder: FilePath) throws(Errno) {
     let descriptor: FileDescriptor

@@ -179,6 +179,17 @@ public final class CheckpointWriter: Sendable {
     }
   }
 
+  /// Starts writing a part of a tensor to disk, so that the flush in `commit` finds little left to do.
+  ///
+  /// - Parameters:
+  ///   - place: The tensor.
+  ///   - range: Bytes of it that have been written.
+  public func startWriteback(of place: PlannedTensor, bytes range: Range<Int>) {
+    guard let offset = writers[place.file].plainOffset(of: place.tensor) else { return }
+    files[place.file].startWriteback(
+      at: offset + UInt64(range.lowerBound), count: range.count)
+  }
+
   /// Completes the files, reads their headers back, flushes, and gives the output its name.
   ///
   /// - Throws: `io.…`, `output.…`; nothing is visible then.

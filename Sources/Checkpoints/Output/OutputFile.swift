@@ -110,6 +110,11 @@ public final class OutputFile: Sendable {
     }
   }
 
+  /// Starts writing a range to disk without waiting for it.
+  func startWriteback(at offset: UInt64, count: Int) {
+    FileSystem.startWriteback(descriptor, at: offset, count: count)
+  }
+
   /// Sets the final length; for files whose size was not known beforehand.
   ///
   /// - Parameter size: Bytes.

@@ -39,6 +39,7 @@ struct BlockRewriting<Scalar: BLASScalar> {
   /// - Parameters:
   ///   - blocks: Numbers of blocks of the step's geometry.
   ///   - pool: The worker's buffers.
+  ///   - interruption: The token that stops the work.
   ///   - emit: Receives each block before and after: its rows, the bytes read and the bytes made.
   /// - Returns: What was added.
   /// - Throws: `tensor.non-finite`, and what reading and `emit` throw.

@@ -26,6 +26,7 @@ struct BlockRounding<Scalar: BLASScalar>: Sendable {
   ///   - output: Receives as many elements of the target dtype.
   ///   - start: Position in the tensor of the first element.
   ///   - buffers: Scratch.
+  /// - Returns: What was added, and what became of it.
   func add(
     _ delta: [Scalar], to input: [UInt8], into output: inout [UInt8], at start: Int,
     buffers: inout BlockBuffers<Scalar>

@@ -101,12 +101,21 @@ struct RewritePipeline {
       switch piece.work {
       case .copy(let range):
         try writer.copy(step.source, bytes: range, to: step.place, scratch: &buffers.copy)
+        writer.startWriteback(of: step.place, bytes: range)
         execution.progress.advance(by: range.count)
         return StepOutcome()
       case .rewrite(let blocks):
-        return step.needsDouble(arithmetic)
+        let outcome =
+          step.needsDouble(arithmetic)
           ? try rewrite(blocks, of: step, piece.step, buffers: &buffers.double)
           : try rewrite(blocks, of: step, piece.step, buffers: &buffers.single)
+        let size = (step.dtype.bytesPerElement ?? 0) * step.geometry.columns
+        let (first, last) = (
+          step.geometry.rows(of: blocks.lowerBound), step.geometry.rows(of: blocks.upperBound - 1)
+        )
+        writer.startWriteback(
+          of: step.place, bytes: first.lowerBound * size..<last.upperBound * size)
+        return outcome
       case .record(let pages):
         try undo?.recordReplaced(pages, of: piece.step, by: step)
         return StepOutcome()

@@ -12,6 +12,7 @@ struct BasePrediction<Scalar: BLASScalar>: Sendable {
   /// Reads the factors.
   ///
   /// - Parameter step: The step that merged or would unmerge; its updates are subtracted.
+  /// - Throws: What reading throws; `adapter.non-finite`.
   init(_ step: TensorStep) throws(SurgeryError) {
     var inverse = step
     inverse.direction = .unmerge
@@ -41,6 +42,7 @@ extension TensorStep {
   /// - Parameters:
   ///   - base: The base's tensor.
   ///   - isReplaced: Whether the source is the adapter's own tensor instead.
+  /// - Returns: The best prediction that gives the same bits everywhere.
   func undoPrediction(of base: TensorInfo, isReplaced: Bool) -> UndoRecord.Prediction {
     guard dtype == base.dtype, source.info.shape == base.shape, dtype.isNumeric else {
       return .nothing

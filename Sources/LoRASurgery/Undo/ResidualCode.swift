@@ -20,6 +20,7 @@ enum ResidualCode {
   ///   - base: The elements of the base.
   ///   - prediction: As many elements, or `nil` where there is nothing to predict them from.
   ///   - size: Bytes of an element.
+  /// - Returns: The page before compression.
   static func encoded(_ base: [UInt8], predicted prediction: [UInt8]?, size: Int) -> [UInt8] {
     guard let prediction else { return [0] + planes(of: base, size: size) }
     switch size {
@@ -37,6 +38,7 @@ enum ResidualCode {
   ///   - prediction: The same prediction.
   ///   - count: Bytes of the page.
   ///   - size: Bytes of an element.
+  /// - Returns: The elements of the base.
   /// - Throws: `undo.damaged`.
   static func decoded(
     _ code: [UInt8], predicted prediction: [UInt8]?, count: Int, size: Int

@@ -27,6 +27,7 @@ struct UndoRecording: Sendable {
   /// - Parameters:
   ///   - steps: The steps of the merge.
   ///   - bases: The base's tensor of each step; `nil` for a tensor that merging adds.
+  /// - Returns: By the position of the step, what is recorded of it.
   /// - Throws: `undo.dtype` where elements are smaller than a byte.
   static func planned(
     _ steps: [TensorStep], bases: [StoredTensor?]
