@@ -89,7 +89,8 @@ public enum ElementConversion {
   ///   - target: Receives `minuend - subtrahend`, as if both had been widened first.
   /// - Returns: Whether there is a kernel for the type: BF16, F16 and F32. Otherwise nothing is done.
   public static func widenDifference(
-    _ minuend: RawSpan, _ subtrahend: RawSpan, from dtype: DType, into target: inout MutableSpan<Float>
+    _ minuend: RawSpan, _ subtrahend: RawSpan, from dtype: DType,
+    into target: inout MutableSpan<Float>
   ) -> Bool {
     guard dtype == .bf16 || dtype == .f16 || dtype == .f32 else { return false }
     let count = target.count

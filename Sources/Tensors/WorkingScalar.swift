@@ -6,7 +6,8 @@ public protocol WorkingScalar: BinaryFloatingPoint, BitwiseCopyable, Sendable {
   /// Widens the difference of stored elements in one pass, if there is a kernel for the type; see
   /// `ElementConversion.widenDifference`.
   static func widenDifference(
-    _ minuend: RawSpan, _ subtrahend: RawSpan, from dtype: DType, into target: inout MutableSpan<Self>
+    _ minuend: RawSpan, _ subtrahend: RawSpan, from dtype: DType,
+    into target: inout MutableSpan<Self>
   ) -> Bool
 
   /// Narrows values to a stored type; see `ElementConversion.narrow`.
@@ -28,7 +29,8 @@ extension Float: WorkingScalar {
 
   /// Widens the difference of stored elements, if there is a kernel for the type.
   public static func widenDifference(
-    _ minuend: RawSpan, _ subtrahend: RawSpan, from dtype: DType, into target: inout MutableSpan<Float>
+    _ minuend: RawSpan, _ subtrahend: RawSpan, from dtype: DType,
+    into target: inout MutableSpan<Float>
   ) -> Bool {
     ElementConversion.widenDifference(minuend, subtrahend, from: dtype, into: &target)
   }

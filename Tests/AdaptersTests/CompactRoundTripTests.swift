@@ -7,9 +7,13 @@ import Testing
 
 /// Adapters through compact files and back.
 struct CompactRoundTripTests {
+  /// Every fixture but those whose factors are only understood beside their base.
   static let fixtures =
-    Fixtures.folders(in: "peft").map { "peft/\($0)" }
-    + Fixtures.folders(in: "others").map { "others/\($0)" }
+    (Fixtures.folders(in: "peft").map { "peft/\($0)" }
+    + Fixtures.folders(in: "others").map { "others/\($0)" }).filter { name in
+      let adapter = try? Adapter(opening: path(of: name))
+      return !(adapter?.modules.contains { $0.update is UnsolvedPair } ?? false)
+    }
 
   @Test("Every dialect's adapters come back bit for bit", arguments: fixtures)
   func fixture(_ name: String) throws {

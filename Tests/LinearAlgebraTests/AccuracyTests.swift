@@ -23,7 +23,8 @@ import Testing
     Case(name: "exponential 0.5", values: (0..<40).map { power(2, Double(-$0)) }),
     Case(name: "exponential 0.95", values: (0..<count).map { power(1.05, Double(-$0)) }),
     Case(name: "clusters of 5", values: (0..<count).map { power(2, -Double($0 / 5)) }),
-    Case(name: "cluster across the rank", values: [1] + Array(repeating: 0.5, count: 40), noise: 1e-3),
+    Case(
+      name: "cluster across the rank", values: [1] + Array(repeating: 0.5, count: 40), noise: 1e-3),
     Case(name: "step at 10", values: Array(repeating: 1, count: 10), noise: 1e-3),
     Case(name: "small step at 14", values: (0..<count).map { $0 < 14 ? 1 : 0.95 }),
     Case(name: "one dominant", values: [100] + decay(0.5)),

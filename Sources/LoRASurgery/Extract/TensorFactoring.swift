@@ -48,6 +48,8 @@ struct TensorFactoring: Sendable {
   /// - Parameters:
   ///   - pair: The tensor in both models.
   ///   - limit: The most directions to find.
+  /// - Returns: What is settled, or the directions.
+  /// - Throws: What reading throws, with file and tensor; `la.not-finite`.
   func search(
     _ pair: ExtractPlan.Pair, limit: Int
   ) throws(SurgeryError) -> SearchedTensor {

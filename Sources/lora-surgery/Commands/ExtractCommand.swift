@@ -44,7 +44,9 @@ struct ExtractCommand: ParsableCommand {
   @Option(help: "What happens to changed tensors that are no matrices, as norms and biases.")
   var others = ExtractRequest.Others.full
 
-  @Flag(help: "Factors of linear layers alone, as vLLM and llama.cpp want: no full tensors, no embeddings.")
+  @Flag(
+    help:
+      "Factors of linear layers alone, as vLLM and llama.cpp want: no full tensors, no embeddings.")
   var strictLora = false
 
   @Flag(help: "Leave out tensors that only one of the two models has, instead of refusing.")
