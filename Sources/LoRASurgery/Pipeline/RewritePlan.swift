@@ -82,7 +82,9 @@ struct BlockGeometry: Sendable, Hashable {
   init(rows: Int, columns: Int, isWhole: Bool) {
     self.rows = rows
     self.columns = columns
-    rowsPerBlock = isWhole ? max(1, rows) : max(1, Self.blockElements / max(1, columns))
+    let fitting = max(1, Self.blockElements / max(1, columns))
+    // A multiple of the rows that the kernels take at a time, where there are so many.
+    rowsPerBlock = isWhole ? max(1, rows) : fitting < 8 ? fitting : fitting / 8 * 8
   }
 
   /// Number of blocks.
