@@ -77,7 +77,7 @@ struct BlockGeometry: Sendable, Hashable {
   let rowsPerBlock: Int
 
   /// Elements of one block: read, added to and rounded while they are in the second-level cache.
-  static let blockElements = 1 << 16
+  static let blockElements = 1 << 15
 
   init(rows: Int, columns: Int, isWhole: Bool) {
     self.rows = rows
