@@ -51,7 +51,10 @@ let package = Package(
       dependencies: [
         "LoRASurgery", "Adapters", "Checkpoints", "LinearAlgebra", "Tensors", system,
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
-      ], swiftSettings: settings),
+      ], swiftSettings: settings, plugins: ["CommitStamp"]),
+    .plugin(
+      name: "CommitStamp", capability: .buildTool(), path: "Sources/CommitStamp",
+      exclude: ["commit.sh"]),
     .testTarget(name: "TensorsTests", dependencies: ["Tensors"]),
     .testTarget(name: "LinearAlgebraTests", dependencies: ["LinearAlgebra", "Tensors"]),
     .testTarget(name: "CheckpointsTests", dependencies: ["Checkpoints", "Tensors", system]),

@@ -81,3 +81,15 @@ extension Double: BLASScalar {
 public func useSingleThreadedBLAS() {
   openblas_set_num_threads(1)
 }
+
+/// The library that BLAS and LAPACK calls go to.
+public enum BLASLibrary {
+  /// Its name and version, as `OpenBLAS 0.3.21`.
+  public static var version: String {
+    unsafe String(cString: openblas_get_config()).split(separator: " ").prefix(2).joined(
+      separator: " ")
+  }
+
+  /// The kernel that it chose for this processor, as `SkylakeX`.
+  public static var kernel: String { unsafe String(cString: openblas_get_corename()) }
+}

@@ -16,24 +16,46 @@ struct LoRASurgeryCommand: ParsableCommand {
         lora-surgery extract --base base/ --tuned tuned/ -o adapter/ --rank 16
         lora-surgery merge base/ adapter/ -o merged/
       """,
-    version: Version.current,
+    version: VersionText.lines.joined(separator: "\n"),
     subcommands: [
       InspectCommand.self, ExtractCommand.self, SpectrumCommand.self, MergeCommand.self,
       UnmergeCommand.self, ResizeCommand.self, CombineCommand.self, CompareCommand.self,
-      VerifyCommand.self, ConvertCommand.self, CheckCommand.self,
+      VerifyCommand.self, ConvertCommand.self, CheckCommand.self, DoctorCommand.self,
     ])
 
   static func main() {
     useSingleThreadedBLAS()
     Signals.ignoreThoseThatWritesReport()
+    let words = CommandLine.arguments.dropFirst()
     do {
+      try CommandLineMistakes.requireText()
+      try CommandLineMistakes.requireCommand(words)
       var command = try parseAsRoot()
       try command.run()
     } catch let error as SurgeryError {
-      Console.report(error)
-      Signals.end(with: error)
+      end(with: error)
+    } catch let code as ExitCode {
+      exit(withError: code)
+    } catch  where exitCode(for: error) == .success {
+      let width = min(Console.width, 100)
+      show(HelpText.arranged(fullMessage(for: error, columns: width), width: width))
     } catch {
-      exit(withError: error)
+      end(with: CommandLineMistakes.error(saying: message(for: error), words: words))
     }
+  }
+
+  func run() throws { try Console.print(FirstSteps.text) }
+
+  private static func show(_ text: String) {
+    do {
+      try Console.print(text)
+    } catch {
+      end(with: error)
+    }
+  }
+
+  private static func end(with error: SurgeryError) -> Never {
+    Console.report(error)
+    Signals.end(with: error)
   }
 }

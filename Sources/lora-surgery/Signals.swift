@@ -41,6 +41,9 @@ enum Signals {
           raise(number)
         }
         first = false
+        if Console.isTerminal {
+          Console.note("stopping after this block; a second signal stops at once")
+        }
         interruption.request(signal: number)
       }
     }

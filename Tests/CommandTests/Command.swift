@@ -34,16 +34,21 @@ struct Command {
   }
 
   /// The program lies beside the tests that were built with it.
-  private static var program: URL {
-    URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent()
-      .appendingPathComponent("lora-surgery")
+  private static var program: URL { URL(fileURLWithPath: folder + "/lora-surgery") }
+
+  /// The folder of the built program.
+  static var folder: String {
+    URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent().path
+  }
+
+  /// The folder of the repository.
+  static var repository: String {
+    URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+      .deletingLastPathComponent().path
   }
 
   /// A file or folder of the repository's fixtures.
-  static func fixture(_ name: String) -> String {
-    URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-      .deletingLastPathComponent().appendingPathComponent("fixtures/\(name)").path
-  }
+  static func fixture(_ name: String) -> String { "\(repository)/fixtures/\(name)" }
 }
 
 /// A folder that goes with the last reference.

@@ -70,7 +70,7 @@ struct ErrorLineTests {
     (["inspect", "/no/such/file"], Int32(66), "[file.missing]"),
     (["merge", "/no/such/file", "/nor/this", "-o", "/tmp/x"], 66, "[file.missing]"),
     (["inspect", "/dev/null"], 66, "[file.not-regular]"),
-    (["inspect"], 64, "Missing expected argument"),
+    (["inspect"], 64, "missing expected argument"),
     (["frobnicate"], 64, "frobnicate"),
     (["extract", "--base", "a", "--tuned", "b", "-o", "c", "--rank", "many"], 64, "rank"),
   ])
@@ -79,7 +79,7 @@ struct ErrorLineTests {
     #expect(run.status == status)
     #expect(run.errors.contains(says), "\(run.errors)")
     #expect(run.output.isEmpty)
-    if status == 66 { #expect(run.errors.hasPrefix("lora-surgery: error: ")) }
+    #expect(run.errors.hasPrefix("lora-surgery: error: "))
   }
 
   @Test func anAdapterForAnotherModel() throws {

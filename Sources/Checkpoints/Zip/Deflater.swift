@@ -63,3 +63,9 @@ import Tensors
     }
   }
 }
+
+/// The library that deflate streams go through.
+public enum DeflateLibrary {
+  /// Its name and version, as `zlib 1.2.13`.
+  public static var version: String { unsafe "zlib " + String(cString: zlibVersion()) }
+}

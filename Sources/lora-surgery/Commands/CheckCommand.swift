@@ -13,10 +13,10 @@ struct CheckCommand: ParsableCommand {
         lora-surgery check *.safetensors
       """)
 
-  @Argument(help: "Files and folders.")
+  @Argument(help: "Files and folders.", completion: .checkpoints)
   var paths: [String]
 
-  @OptionGroup var common: CommonOptions
+  @OptionGroup(title: "Means and messages") var common: CommonOptions
 
   func run() throws {
     let request = CheckRequest(paths: paths)

@@ -27,17 +27,20 @@ struct CombineCommand: ParsableCommand {
   @Option(help: "How ties elects the sign of an element: by the sum of values or by their number.")
   var majoritySign = CombineRequest.MajoritySign.total
 
-  @Option(help: "The seed of what dare drops; the same seed gives the same bytes.")
+  @Option(
+    help: ArgumentHelp(
+      "The seed of what dare drops; the same seed gives the same bytes.", valueName: "number"))
   var seed: UInt64 = 0
 
   @Option(name: .customLong("to"), help: "The dialect to write (default: the first adapter's).")
   var dialect: Dialect?
 
   @OptionGroup(title: "Ranks") var ranks: RankArguments
-  @OptionGroup var reading: AdapterReadingOptions
-  @OptionGroup var output: OutputOptions
-  @OptionGroup var selection: SelectionOptions
-  @OptionGroup var common: CommonOptions
+  @OptionGroup(title: "What adapters do not say themselves")
+  var reading: AdapterReadingOptions
+  @OptionGroup(title: "Output") var output: OutputOptions
+  @OptionGroup(title: "Which tensors") var selection: SelectionOptions
+  @OptionGroup(title: "Means and messages") var common: CommonOptions
 
   func run() throws {
     var request = CombineRequest(adapters: adapters, output: output.output, method: method)

@@ -14,18 +14,22 @@ struct CompareCommand: ParsableCommand {
         lora-surgery compare a.safetensors b.safetensors --tolerance 0.01
       """)
 
-  @Argument(help: "The first checkpoint.")
+  @Argument(help: "The first checkpoint.", completion: .checkpoints)
   var first: String
 
-  @Argument(help: "The second checkpoint, the measure of relative errors.")
+  @Argument(
+    help: "The second checkpoint, the measure of relative errors.", completion: .checkpoints)
   var second: String
 
-  @Option(help: "The relative Frobenius error up to which a tensor counts as equal.")
+  @Option(
+    help: ArgumentHelp(
+      "The relative Frobenius error up to which a tensor counts as equal.", valueName: "number"))
   var tolerance = 0.0
 
-  @OptionGroup var adapters: AdapterReadingOptions
-  @OptionGroup var selection: SelectionOptions
-  @OptionGroup var common: CommonOptions
+  @OptionGroup(title: "What adapters do not say themselves")
+  var adapters: AdapterReadingOptions
+  @OptionGroup(title: "Which tensors") var selection: SelectionOptions
+  @OptionGroup(title: "Means and messages") var common: CommonOptions
 
   func validate() throws {
     guard tolerance >= 0, tolerance.isFinite else {

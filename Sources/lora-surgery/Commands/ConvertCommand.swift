@@ -14,12 +14,12 @@ struct ConvertCommand: ParsableCommand {
       converts an adapter: exactly, or not at all unless --as lora factors it anew.
 
         lora-surgery convert model/ -o model.safetensors
-        lora-surgery convert model.safetensors -o half/ --dtype f16 --max-shard-size 2GB
+        lora-surgery convert model.safetensors -o half/ --dtype f16
         lora-surgery convert adapter/ -o lora.safetensors --to kohya --base unet/
         lora-surgery convert loha/ -o lora/ --as lora --energy 0.95 --base model/
       """)
 
-  @Argument(help: "The checkpoint: a file or folder.")
+  @Argument(help: "The checkpoint or adapter: a file or folder.", completion: .checkpoints)
   var input: String
 
   @Option(
@@ -37,7 +37,8 @@ struct ConvertCommand: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "The model that an adapter belongs to, where its names or shapes decide.", valueName: "path"))
+      "The model that an adapter belongs to, where its names or shapes decide.", valueName: "path"),
+    completion: .checkpoints)
   var base: String?
 
   @Option(
@@ -74,10 +75,11 @@ struct ConvertCommand: ParsableCommand {
   var quality: CompactQuality?
 
   @OptionGroup(title: "Ranks of --as lora") var ranks: RankArguments
-  @OptionGroup var reading: AdapterReadingOptions
-  @OptionGroup var output: OutputOptions
-  @OptionGroup var selection: SelectionOptions
-  @OptionGroup var common: CommonOptions
+  @OptionGroup(title: "What adapters do not say themselves")
+  var reading: AdapterReadingOptions
+  @OptionGroup(title: "Output") var output: OutputOptions
+  @OptionGroup(title: "Which tensors") var selection: SelectionOptions
+  @OptionGroup(title: "Means and messages") var common: CommonOptions
 
   func run() throws {
     var request = ConvertRequest(input: input, output: output.output)
@@ -127,6 +129,8 @@ struct ConversionForm: ExpressibleByArgument {
     ["safetensors", "npz", "npy", "gguf", "compact", "peft", "kohya", "diffusers", "comfyui"]
       + ["loralib", "mlx"]
   }
+
+  static var defaultCompletionKind: CompletionKind { .list(allValueStrings) }
 }
 
 /// What `--as` may name.

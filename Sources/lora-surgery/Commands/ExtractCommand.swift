@@ -12,13 +12,17 @@ struct ExtractCommand: ParsableCommand {
       difference the adapter holds.
 
         lora-surgery extract --base base/ --tuned tuned/ -o adapter/ --rank 16
-        lora-surgery extract --base base/ --tuned tuned/ -o lora.safetensors --budget 30MB --dtype f16
+        lora-surgery extract --base base/ --tuned tuned/ -o lora/ --energy 0.95
       """)
 
-  @Option(help: ArgumentHelp("The model before tuning: a file or folder.", valueName: "path"))
+  @Option(
+    help: ArgumentHelp("The model before tuning: a file or folder.", valueName: "path"),
+    completion: .checkpoints)
   var base: String
 
-  @Option(help: ArgumentHelp("The model after tuning: a file or folder.", valueName: "path"))
+  @Option(
+    help: ArgumentHelp("The model after tuning: a file or folder.", valueName: "path"),
+    completion: .checkpoints)
   var tuned: String
 
   @Option(name: .customLong("to"), help: "The dialect to write.")
@@ -31,11 +35,14 @@ struct ExtractCommand: ParsableCommand {
   var precision = Precision.float32
 
   @Option(
-    help: "The energy that may be missing to the best factors, relative to what those leave behind."
-  )
+    help: ArgumentHelp(
+      "The energy that may be missing to the best factors, relative to what those leave behind.",
+      valueName: "share"))
   var accuracy = 1e-4
 
-  @Option(help: "The seed of the search; the same seed gives the same bytes.")
+  @Option(
+    help: ArgumentHelp(
+      "The seed of the search; the same seed gives the same bytes.", valueName: "number"))
   var seed: UInt64 = 0
 
   @Option(help: "What happens to embeddings that changed.")
@@ -52,10 +59,10 @@ struct ExtractCommand: ParsableCommand {
   @Flag(help: "Leave out tensors that only one of the two models has, instead of refusing.")
   var allowMissing = false
 
-  @OptionGroup var ranks: RankArguments
-  @OptionGroup var output: OutputOptions
-  @OptionGroup var selection: SelectionOptions
-  @OptionGroup var common: CommonOptions
+  @OptionGroup(title: "Ranks") var ranks: RankArguments
+  @OptionGroup(title: "Output") var output: OutputOptions
+  @OptionGroup(title: "Which tensors") var selection: SelectionOptions
+  @OptionGroup(title: "Means and messages") var common: CommonOptions
 
   func validate() throws {
     guard accuracy > 0, accuracy < 1 else {

@@ -14,18 +14,21 @@ struct InspectCommand: ParsableCommand {
         lora-surgery inspect adapter.safetensors --stats --base model/
       """)
 
-  @Argument(help: "Files and folders.")
+  @Argument(help: "Files and folders.", completion: .checkpoints)
   var paths: [String]
 
   @Flag(help: "Read the data: smallest, largest, mean, norm, NaN and infinity of every tensor.")
   var stats = false
 
-  @Option(help: ArgumentHelp("The model that adapters are compared with.", valueName: "path"))
+  @Option(
+    help: ArgumentHelp("The model that adapters are compared with.", valueName: "path"),
+    completion: .checkpoints)
   var base: String?
 
-  @OptionGroup var reading: AdapterReadingOptions
-  @OptionGroup var selection: SelectionOptions
-  @OptionGroup var common: CommonOptions
+  @OptionGroup(title: "What adapters do not say themselves")
+  var reading: AdapterReadingOptions
+  @OptionGroup(title: "Which tensors") var selection: SelectionOptions
+  @OptionGroup(title: "Means and messages") var common: CommonOptions
 
   func run() throws {
     var request = InspectRequest(paths: paths, stats: stats, selection: selection.selection)

@@ -15,14 +15,15 @@ struct MergeOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
       "merge: write what takes the merge back bit for bit; unmerge: the file to take it back by.",
-      valueName: "file"))
+      valueName: "file"), completion: .file())
   var undo: String?
 
   @OptionGroup var scales: ScaleOptions
-  @OptionGroup var adapters: AdapterReadingOptions
-  @OptionGroup var output: OutputOptions
-  @OptionGroup var selection: SelectionOptions
-  @OptionGroup var common: CommonOptions
+  @OptionGroup(title: "What adapters do not say themselves")
+  var adapters: AdapterReadingOptions
+  @OptionGroup(title: "Output") var output: OutputOptions
+  @OptionGroup(title: "Which tensors") var selection: SelectionOptions
+  @OptionGroup(title: "Means and messages") var common: CommonOptions
 
   func run(
     _ direction: MergeRequest.Direction, rounding: RoundingMode = .nearest, model: String,
@@ -66,7 +67,7 @@ struct MergeCommand: ParsableCommand {
         lora-surgery merge model.safetensors a.safetensors:0.7 b.safetensors:0.3 -o merged.safetensors
       """)
 
-  @Argument(help: "The model: a file or folder.")
+  @Argument(help: "The model: a file or folder.", completion: .checkpoints)
   var base: String
 
   @Argument(help: ArgumentHelp("Adapters with their weights.", valueName: "adapter[:weight]"))
@@ -75,7 +76,7 @@ struct MergeCommand: ParsableCommand {
   @Option(help: "How results are rounded: stochastic keeps small deltas on average.")
   var rounding = RoundingChoice.nearest
 
-  @Option(help: "The seed of stochastic rounding.")
+  @Option(help: ArgumentHelp("The seed of stochastic rounding.", valueName: "number"))
   var seed: UInt64 = 0
 
   @OptionGroup var options: MergeOptions
@@ -100,7 +101,7 @@ struct UnmergeCommand: ParsableCommand {
         lora-surgery unmerge merged.safetensors lora.safetensors:0.7 -o base.safetensors
       """)
 
-  @Argument(help: "The merged model: a file or folder.")
+  @Argument(help: "The merged model: a file or folder.", completion: .checkpoints)
   var merged: String
 
   @Argument(

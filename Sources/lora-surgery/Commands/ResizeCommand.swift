@@ -11,20 +11,21 @@ struct ResizeCommand: ParsableCommand {
       Every factor pair is decomposed without forming its product; the report says what each rank keeps of the change.
 
         lora-surgery resize adapter/ -o smaller/ --rank 8
-        lora-surgery resize lora.safetensors -o small.safetensors --sv-fro 0.95 --max-rank 16
+        lora-surgery resize lora.safetensors -o small.safetensors --sv-fro 0.95
       """)
 
-  @Argument(help: "The adapter: a file or folder.")
+  @Argument(help: "The adapter: a file or folder.", completion: .checkpoints)
   var adapter: String
 
   @Option(name: .customLong("to"), help: "The dialect to write (default: the adapter's own).")
   var dialect: Dialect?
 
   @OptionGroup(title: "Ranks") var ranks: RankArguments
-  @OptionGroup var reading: AdapterReadingOptions
-  @OptionGroup var output: OutputOptions
-  @OptionGroup var selection: SelectionOptions
-  @OptionGroup var common: CommonOptions
+  @OptionGroup(title: "What adapters do not say themselves")
+  var reading: AdapterReadingOptions
+  @OptionGroup(title: "Output") var output: OutputOptions
+  @OptionGroup(title: "Which tensors") var selection: SelectionOptions
+  @OptionGroup(title: "Means and messages") var common: CommonOptions
 
   func run() throws {
     var request = ResizeRequest(

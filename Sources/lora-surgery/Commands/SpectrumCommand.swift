@@ -13,18 +13,25 @@ struct SpectrumCommand: ParsableCommand {
         lora-surgery spectrum --base base/ --tuned tuned/ --html spectrum.html
       """)
 
-  @Option(help: ArgumentHelp("The model before tuning: a file or folder.", valueName: "path"))
+  @Option(
+    help: ArgumentHelp("The model before tuning: a file or folder.", valueName: "path"),
+    completion: .checkpoints)
   var base: String
 
-  @Option(help: ArgumentHelp("The model after tuning: a file or folder.", valueName: "path"))
+  @Option(
+    help: ArgumentHelp("The model after tuning: a file or folder.", valueName: "path"),
+    completion: .checkpoints)
   var tuned: String
 
-  @Option(help: "How many of the leading singular values of each matrix are reported.")
+  @Option(
+    help: ArgumentHelp(
+      "How many of the leading singular values of each matrix are reported.", valueName: "number"))
   var values = 64
 
   @Option(
     help: ArgumentHelp(
-      "Write a page with curves, a heat map and a table to this file.", valueName: "file"))
+      "Write a page with curves, a heat map and a table to this file.", valueName: "file"),
+    completion: .file(extensions: ["html"]))
   var html: String?
 
   @Flag(help: "Replace an existing page.")
@@ -36,8 +43,8 @@ struct SpectrumCommand: ParsableCommand {
   @Flag(help: "Leave out tensors that only one of the two models has, instead of refusing.")
   var allowMissing = false
 
-  @OptionGroup var selection: SelectionOptions
-  @OptionGroup var common: CommonOptions
+  @OptionGroup(title: "Which tensors") var selection: SelectionOptions
+  @OptionGroup(title: "Means and messages") var common: CommonOptions
 
   func validate() throws {
     guard values >= 1 else { throw ValidationError("--values takes a number of at least 1") }
@@ -55,7 +62,7 @@ struct SpectrumCommand: ParsableCommand {
       try request.run(execution)
     }
     try common.show(report, warnings: report.warnings) {
-      SpectrumText(report, verbose: common.verbose, drawsBlocks: Console.outputIsTerminal)
+      SpectrumText(report, verbose: common.verbose, drawsBlocks: Console.drawsBlocks)
         .lines(width: Console.width)
     }
   }

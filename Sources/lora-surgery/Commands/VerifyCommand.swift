@@ -11,9 +11,11 @@ struct VerifyCommand: ParsableCommand {
       is 1 where a tensor is off.
 
         lora-surgery verify --base base/ --adapter adapter/ --merged merged/
+        lora-surgery verify --base base/ --adapter a/:0.7 --adapter b/:0.3 --merged both/ --verbose
       """)
 
-  @Option(help: "The base: a file or folder.")
+  @Option(
+    help: ArgumentHelp("The base: a file or folder.", valueName: "path"), completion: .checkpoints)
   var base: String
 
   @Option(
@@ -23,16 +25,19 @@ struct VerifyCommand: ParsableCommand {
       valueName: "adapter[:weight]"))
   var adapters: [WeightedAdapter]
 
-  @Option(help: "The model to check: a file or folder.")
+  @Option(
+    help: ArgumentHelp("The model to check: a file or folder.", valueName: "path"),
+    completion: .checkpoints)
   var merged: String
 
   @Option(help: "The precision of the arithmetic.")
   var precision = Precision.float32
 
-  @OptionGroup var reading: AdapterReadingOptions
+  @OptionGroup(title: "What adapters do not say themselves")
+  var reading: AdapterReadingOptions
   @OptionGroup var scales: ScaleOptions
-  @OptionGroup var selection: SelectionOptions
-  @OptionGroup var common: CommonOptions
+  @OptionGroup(title: "Which tensors") var selection: SelectionOptions
+  @OptionGroup(title: "Means and messages") var common: CommonOptions
 
   func run() throws {
     var request = VerifyRequest(base: base, adapters: adapters, merged: merged)

@@ -4,6 +4,12 @@ public import Checkpoints
 public import LoRASurgery
 public import Tensors
 
+extension CompletionKind {
+  /// Files of tensors, by their extensions, and folders.
+  static let checkpoints = CompletionKind.file(
+    extensions: ["safetensors", "npy", "npz", "pt", "pth", "bin", "ckpt", "gguf", "lra"])
+}
+
 extension DType: ExpressibleByArgument {
   /// Accepts safetensors' names in any case, and the short names of the float8 types.
   public init?(argument: String) {
@@ -20,6 +26,9 @@ extension DType: ExpressibleByArgument {
   public static var allValueStrings: [String] {
     ["f64", "f32", "f16", "bf16", "f8_e4m3", "f8_e5m2"]
   }
+
+  /// Those spellings, for shells.
+  public static var defaultCompletionKind: CompletionKind { .list(allValueStrings) }
 }
 
 extension Dialect: ExpressibleByArgument {}
@@ -32,6 +41,9 @@ extension ExtractRequest.Others: ExpressibleByArgument {}
 extension ExtractRequest.Method: ExpressibleByArgument {}
 
 extension WeightedAdapter: ExpressibleByArgument {
+  /// Files and folders; the weight is typed.
+  public static var defaultCompletionKind: CompletionKind { .checkpoints }
+
   /// Splits `PATH:WEIGHT`; a path that really ends in a colon and a number is written with the weight 1 after it.
   public init(argument: String) {
     guard let colon = argument.lastIndex(of: ":"), colon != argument.startIndex,

@@ -19,10 +19,14 @@ struct ByteSize: ExpressibleByArgument {
 
 /// What every command takes.
 struct CommonOptions: ParsableArguments {
-  @Option(help: "Worker threads (default: one for each processor).")
+  @Option(
+    help: ArgumentHelp(
+      "Worker threads (default: one for each processor).", valueName: "number"))
   var jobs: Int?
 
-  @Option(help: "The most memory that buffers may take, as 512M or 2G.")
+  @Option(
+    help: ArgumentHelp(
+      "The most memory that buffers may take, as 512M or 2G.", valueName: "size"))
   var memory = ByteSize(bytes: 512_000_000)
 
   @Flag(help: "Print the report as one JSON object on standard output.")
@@ -33,6 +37,17 @@ struct CommonOptions: ParsableArguments {
 
   @Flag(name: .shortAndLong, help: "Print more: every tensor, and notes.")
   var verbose = false
+
+  @Option(
+    help: ArgumentHelp(
+      "Whether text is coloured; auto colours on a terminal unless NO_COLOR is set.",
+      valueName: "when"))
+  var color = ColorChoice.auto
+
+  @Option(
+    help: ArgumentHelp(
+      "How notes, progress and errors are written to standard error.", valueName: "form"))
+  var logFormat = LogFormat.text
 
   func validate() throws {
     if let jobs, jobs < 1 { throw ValidationError("--jobs must be at least 1, not \(jobs)") }
@@ -58,7 +73,7 @@ struct CommonOptions: ParsableArguments {
   ) throws(SurgeryError) {
     if !quiet {
       for warning in warnings {
-        Console.note("warning: \(DisplayText.escaped(warning, limit: 400))")
+        Console.warn(warning)
       }
     }
     if json {

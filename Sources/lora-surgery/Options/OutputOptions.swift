@@ -7,7 +7,7 @@ struct OutputOptions: ParsableArguments {
     name: .shortAndLong,
     help: ArgumentHelp(
       "Where the result goes; its extension says the format, a name without one is a folder.",
-      valueName: "path"))
+      valueName: "path"), completion: .checkpoints)
   var output: String
 
   @Option(help: "Storage dtype of what is written (default: the source's).")

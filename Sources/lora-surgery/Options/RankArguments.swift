@@ -3,12 +3,13 @@ import LoRASurgery
 
 /// How ranks are chosen, for every command that makes low-rank factors.
 struct RankArguments: ParsableArguments {
-  @Option(help: "The rank of every factor pair.")
+  @Option(help: ArgumentHelp("The rank of every factor pair.", valueName: "number"))
   var rank: Int?
 
   @Option(
-    help: "The rank of kernels larger than 1x1; beside another rule than --rank, the most they get."
-  )
+    help: ArgumentHelp(
+      "The rank of kernels larger than 1x1; beside another rule than --rank, the most they get.",
+      valueName: "number"))
   var convRank: Int?
 
   @Option(
@@ -45,10 +46,10 @@ struct RankArguments: ParsableArguments {
       "The least rank with this share of the sum of singular values.", valueName: "share"))
   var svCumulative: Double?
 
-  @Option(help: "The least rank that a tensor gets.")
+  @Option(help: ArgumentHelp("The least rank that a tensor gets.", valueName: "number"))
   var minRank: Int?
 
-  @Option(help: "The largest rank that a tensor gets.")
+  @Option(help: ArgumentHelp("The largest rank that a tensor gets.", valueName: "number"))
   var maxRank: Int?
 
   @Option(

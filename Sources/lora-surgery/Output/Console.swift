@@ -23,15 +23,51 @@ enum Console {
   }
 
   /// Writes a line beside the result; what cannot be said is not an error.
-  static func note(_ text: String) { _ = write(text + "\n", to: STDERR_FILENO) }
+  static func note(_ text: String) { log(LogEntry(.note, text)) { text } }
 
-  /// Writes text beside the result as it is.
-  static func noteRaw(_ text: String) { _ = write(text, to: STDERR_FILENO) }
+  /// Writes a line about something that deserves a look.
+  static func warn(_ text: String) {
+    log(LogEntry(.warning, text)) {
+      painted("warning:", .warning) + " " + DisplayText.escaped(text, limit: 400)
+    }
+  }
 
   /// Writes the one line of an error, and its hint.
   static func report(_ error: SurgeryError) {
-    note("lora-surgery: error: \(error)")
-    if let hint = error.hint { note("hint: \(DisplayText.escaped(hint, limit: 400))") }
+    log(LogEntry(error)) {
+      painted("lora-surgery: error:", .error) + " \(error)"
+        + (error.hint.map {
+          "\n" + painted("hint:", .hint) + " " + DisplayText.escaped($0, limit: 400)
+        } ?? "")
+    }
+  }
+
+  /// Writes a line to standard error in the form that was asked for.
+  static func log(_ entry: LogEntry, text: () -> String) {
+    switch ConsoleStyle.current.logFormat {
+    case .text: _ = write((isTerminal ? clearedLine : "") + text() + "\n", to: STDERR_FILENO)
+    case .json:
+      if let line = try? ReportJSON.text(entry) { _ = write(line + "\n", to: STDERR_FILENO) }
+    }
+  }
+
+  /// Draws a line over the last one; without wrapping, so that it stays one line where a terminal is narrower than it says.
+  static func redraw(_ line: String) {
+    _ = write(clearedLine + "\u{1B}[?7l" + line + "\u{1B}[?7h", to: STDERR_FILENO)
+  }
+
+  /// Takes the line that was drawn away.
+  static func clearLine() { _ = write(clearedLine, to: STDERR_FILENO) }
+
+  private static let clearedLine = "\r\u{1B}[2K"
+
+  private static func painted(_ text: String, _ paint: ConsoleStyle.Paint) -> String {
+    ConsoleStyle.current.painted(text, paint, isTerminal: isTerminal)
+  }
+
+  /// The head of a table on standard output.
+  static func heading(_ text: String) -> String {
+    ConsoleStyle.current.painted(text, .heading, isTerminal: outputIsTerminal)
   }
 
   /// Whether standard error is a terminal.
@@ -40,11 +76,22 @@ enum Console {
   /// Whether standard output is a terminal.
   static var outputIsTerminal: Bool { isatty(STDOUT_FILENO) == 1 }
 
-  /// Columns of the terminal, 80 where none says so.
+  /// Whether standard output is a terminal of a locale that has more than ASCII.
+  static var drawsBlocks: Bool {
+    let encoding =
+      ["LC_ALL", "LC_CTYPE", "LANG"].lazy.compactMap(Environment.value).first?.uppercased() ?? ""
+    return outputIsTerminal && (encoding.contains("UTF-8") || encoding.contains("UTF8"))
+  }
+
+  /// Columns of the terminal: what COLUMNS says, then the terminal itself; 80 where neither says something likely.
   static var width: Int {
+    let likely = 20...1000
+    if let columns = Environment.value("COLUMNS").flatMap({ Int($0) }), likely.contains(columns) {
+      return columns
+    }
     var size = winsize()
     for stream in [STDOUT_FILENO, STDERR_FILENO]
-    where unsafe ioctl(stream, UInt(TIOCGWINSZ), &size) == 0 && size.ws_col >= 20 {
+    where unsafe ioctl(stream, UInt(TIOCGWINSZ), &size) == 0 && likely.contains(Int(size.ws_col)) {
       return Int(size.ws_col)
     }
     return 80
