@@ -1,0 +1,67 @@
+import Foundation
+import Testing
+
+/// Every example of the manual and of the help is run, in order, in a folder that has what the examples name.
+struct ExampleTests {
+  @Test func examplesOfTheManualAndTheHelp() throws {
+    let template = try ExampleStage()
+    let program = try CommandDescription.ofProgram()
+    let man = Command.repository + "/man/"
+    try run(Examples.onPage(man + "lora-surgery.1"), on: template)
+    for command in program.ownSubcommands {
+      let examples = try Examples.onPage(man + "lora-surgery-\(command.commandName).1")
+      #expect(!examples.isEmpty, "\(command.commandName)")
+      try run(examples, on: template)
+      try run(Examples.inHelp(of: command), on: template)
+    }
+  }
+
+  private func run(_ examples: [String], on template: ExampleStage) throws {
+    let stage = try template.copy()
+    for example in examples {
+      let result = try stage.shell(Examples.makingRoom(for: example))
+      #expect(result.status == 0, "\(example)\n\(result.text)")
+    }
+  }
+}
+
+/// A folder with the models and adapters that examples name: the demo's, under several names and in several forms.
+struct ExampleStage {
+  let folder: TemporaryFolder
+
+  private static let preparation = """
+    cp -r "$DEMO/base" base && cp -r "$DEMO/tuned" tuned && cp -r base model && cp -r base unet
+    cp "$DEMO/base/model.safetensors" model.safetensors
+    extract="lora-surgery extract --base base --tuned tuned -q"
+    $extract -o adapter --rank 8
+    $extract -o a --rank 4 --others skip && $extract -o b --rank 4 --seed 1 --others skip
+    $extract -o a.safetensors --rank 4 --others skip && cp a.safetensors b.safetensors
+    $extract -o adapter.safetensors --rank 4 --others skip
+    $extract -o lora.safetensors --rank 4 --others skip
+    lora-surgery merge base adapter -o merged --undo merge.undo -q
+    lora-surgery merge base a:0.7 b:0.3 -o both -q
+    lora-surgery merge model.safetensors lora.safetensors:0.7 -o merged.safetensors -q
+    """
+
+  init() throws {
+    folder = try TemporaryFolder()
+    let prepared = try shell("set -e\n" + Self.preparation)
+    guard prepared.status == 0 else { throw Failure(text: prepared.text) }
+  }
+
+  private init(folder: TemporaryFolder) { self.folder = folder }
+
+  /// The same files in a folder of their own.
+  func copy() throws -> ExampleStage {
+    let copy = try ExampleStage(folder: TemporaryFolder())
+    _ = try shell("cp -r . '\(copy.folder.path)'")
+    return copy
+  }
+
+  struct Failure: Error { var text: String }
+
+  /// Runs a line as a person would, with the built program on the path.
+  func shell(_ line: String) throws -> (status: Int32, text: String) {
+    try Shell.run(line, in: folder.path, environment: ["DEMO": Command.fixture("demo")])
+  }
+}
