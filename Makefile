@@ -2,10 +2,17 @@
 
 SHELL := /bin/bash
 PREFIX ?= /usr/local
+override PREFIX := $(patsubst ~/%,$(HOME)/%,$(PREFIX))
 SWIFT ?= swift
-BINARY = $$($(SWIFT) build -c release --show-bin-path)/lora-surgery
+# Swift's runtime goes into the program where it can, so that it runs where no Swift is and starts in half the time.
+RELEASE = -c release $(if $(filter Linux,$(shell uname)),--static-swift-stdlib)
+BINARY = $$($(SWIFT) build $(RELEASE) --show-bin-path)/lora-surgery
+ROOT = $(DESTDIR)$(PREFIX)
+BASH_COMPLETIONS ?= share/bash-completion/completions
+ZSH_COMPLETIONS ?= share/zsh/site-functions
+FISH_COMPLETIONS ?= share/fish/vendor_completions.d
 
-.PHONY: demo build test torture bench format lint install packages clean
+.PHONY: demo build test torture bench format lint man docs install uninstall can-install deb packages clean
 
 demo: build
 	@rm -rf .build/demo && mkdir -p .build/demo
@@ -17,7 +24,7 @@ demo: build
 	printf '\nThe adapter is in .build/demo/adapter, the merged model in .build/demo/merged.\n'
 
 build: packages
-	$(SWIFT) build -c release --product lora-surgery
+	$(SWIFT) build $(RELEASE) --product lora-surgery
 
 test: packages
 	$(SWIFT) test
@@ -35,9 +42,45 @@ format:
 lint:
 	$(SWIFT) format lint --strict --recursive Package.swift Sources Tests
 
-install: build
-	install -d "$(DESTDIR)$(PREFIX)/bin"
-	install -m 755 "$(BINARY)" "$(DESTDIR)$(PREFIX)/bin/lora-surgery"
+# Writes the pages of the commands from their declarations and man/sections, and checks all pages.
+man: packages
+	RECORD_MANUAL=1 $(SWIFT) test --filter ManualTests
+	.ci/man
+
+# The library's documentation, in .build/docs; a warning is an error.
+docs: packages
+	.ci/docs
+
+install: can-install build
+	install -d "$(ROOT)/bin" "$(ROOT)/share/man/man1" "$(ROOT)/share/man/man5" \
+	  "$(ROOT)/$(BASH_COMPLETIONS)" "$(ROOT)/$(ZSH_COMPLETIONS)" "$(ROOT)/$(FISH_COMPLETIONS)"
+	install -s -m 755 "$(BINARY)" "$(ROOT)/bin/lora-surgery"
+	install -m 644 man/*.1 "$(ROOT)/share/man/man1"
+	install -m 644 man/*.5 "$(ROOT)/share/man/man5"
+	@set -euo pipefail; complete() { \
+	  "$(BINARY)" --generate-completion-script "$$1" >"$$2.new"; chmod 644 "$$2.new"; mv "$$2.new" "$$2"; }; \
+	complete bash "$(ROOT)/$(BASH_COMPLETIONS)/lora-surgery"; \
+	complete zsh "$(ROOT)/$(ZSH_COMPLETIONS)/_lora-surgery"; \
+	complete fish "$(ROOT)/$(FISH_COMPLETIONS)/lora-surgery.fish"
+	@echo "installed in $(ROOT)"
+
+uninstall:
+	rm -f "$(ROOT)/bin/lora-surgery" "$(ROOT)"/share/man/man[15]/lora-surgery*.[15] \
+	  "$(ROOT)/$(BASH_COMPLETIONS)/lora-surgery" "$(ROOT)/$(ZSH_COMPLETIONS)/_lora-surgery" \
+	  "$(ROOT)/$(FISH_COMPLETIONS)/lora-surgery.fish"
+
+# Says before a build of minutes that its result could not be put anywhere.
+can-install:
+	@place="$(ROOT)"; while [ ! -e "$$place" ]; do place=$$(dirname "$$place"); done; \
+	if [ ! -d "$$place" ] || [ ! -w "$$place" ]; then \
+	  echo "make install: cannot write to $$place" >&2; \
+	  echo "hint: make install PREFIX=~/.local needs no rights; sudo make install does" >&2; exit 73; \
+	fi
+
+# The package lora-surgery_VERSION_ARCHITECTURE.deb in .build.
+deb: build
+	debian/rules binary OUTPUT=.build
+	debian/rules clean
 
 # Debian's development packages, where they are missing; sudo only where it is needed and there.
 packages:
