@@ -27,13 +27,13 @@ struct AdapterFiles: Sendable {
   ]
 
   /// Opens an adapter's file, or the file in an adapter's folder, with the configuration beside it.
-  init(opening path: String) throws(SurgeryError) {
+  init(opening path: String, limits: ReadLimits) throws(SurgeryError) {
     self.path = path
     var filePath = FilePath(path)
     if let name = Self.names.first(where: { Self.exists(FilePath(path).appending($0)) }) {
       filePath = FilePath(path).appending(name)
     } else if Self.isFolder(filePath) {
-      guard let only = try Self.onlyFile(in: path) else {
+      guard let only = try Self.onlyFile(in: path, limits) else {
         throw SurgeryError(
           .missingInput, "adapter.no-weights", "the folder holds no file of adapter tensors",
           file: path, expected: Self.names.prefix(3).joined(separator: ", "))
@@ -50,7 +50,7 @@ struct AdapterFiles: Sendable {
       configPath = nil
       config = nil
     }
-    file = try TensorFile(opening: filePath.string)
+    file = try TensorFile(opening: filePath.string, limits: limits)
   }
 
   private static func exists(_ path: FilePath) -> Bool {
@@ -66,9 +66,11 @@ struct AdapterFiles: Sendable {
   }
 
   /// The one file of tensors in a folder that uses no name of any dialect.
-  private static func onlyFile(in path: String) throws(SurgeryError) -> String? {
+  private static func onlyFile(
+    in path: String, _ limits: ReadLimits
+  ) throws(SurgeryError) -> String? {
     let checkpoint: Checkpoint
-    do { checkpoint = try Checkpoint(opening: path) } catch {
+    do { checkpoint = try Checkpoint(opening: path, limits: limits) } catch {
       if error.kind == .missingInput { return nil }
       throw error
     }

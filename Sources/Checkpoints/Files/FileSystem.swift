@@ -269,6 +269,10 @@ extension SurgeryError {
       Self(.missingInput, "file.missing", "no such file or folder", file: path)
     case .permissionDenied, .notPermitted:
       Self(.permission, "file.permission", "not permitted to read", file: path)
+    case .tooManyOpenFiles, .tooManyOpenFilesInSystem:
+      Self(
+        .io, "io.open-files", "\(call) failed: \(error.description)", file: path,
+        hint: "'ulimit -Hn' is the most files that may be open; an .npz is one file")
     default:
       Self(.io, "io.read", "\(call) failed: \(error.description)", file: path)
     }

@@ -31,10 +31,10 @@ public struct InspectRequest: Sendable, Codable {
   public func run(_ execution: Execution = Execution()) throws(SurgeryError) -> InspectReport {
     let matcher = try selection.matcher()
     let base: Checkpoint? =
-      if let base = self.base { try Checkpoint(opening: base) } else { nil }
+      if let base = self.base { try Checkpoint(opening: base, limits: execution.limits) } else { nil }
     var files: [InspectedFile] = []
     for path in paths {
-      let checkpoint = try Checkpoint(opening: path)
+      let checkpoint = try Checkpoint(opening: path, limits: execution.limits)
       let tensors = checkpoint.tensors.filter { matcher.selects($0.name) }
       let statistics = stats ? try Self.statistics(of: tensors, execution) : []
       var file = InspectedFile(
@@ -58,9 +58,9 @@ public struct InspectRequest: Sendable, Codable {
     in file: inout InspectedFile, base: Checkpoint?, _ execution: Execution
   ) throws(SurgeryError) {
     let isGiven = adapterOptions.dialect != nil
-    guard isGiven || Adapter.isAdapter(at: file.path) else { return }
+    guard isGiven || Adapter.isAdapter(at: file.path, limits: execution.limits) else { return }
     do throws(SurgeryError) {
-      let adapter = try Adapter(opening: file.path, options: adapterOptions)
+      let adapter = try Adapter(opening: file.path, options: adapterOptions, limits: execution.limits)
       var described = InspectedAdapter(adapter)
       file.warnings += adapter.provenance.warnings.filter { !file.warnings.contains($0) }
       if let base {
