@@ -102,7 +102,8 @@ struct FormatsTests {
   @Test func mergesFromAndIntoEveryForm() throws {
     let folder = try Self.prepared()
     try Self.extract(.safetensors, in: folder, to: folder("adapter.safetensors"))
-    for form in Form.written {
+    // An adapter is one file.
+    for form in [Form.npz, .deflated] {
       try Self.convert(
         folder("adapter.safetensors"), to: folder(form.name("lora")), form.output)
     }
@@ -119,8 +120,7 @@ struct FormatsTests {
       try merge(form, "adapter.safetensors", to: folder("from-\(form).safetensors"))
       #expect(try Self.bytes(folder("from-\(form).safetensors")) == expected, "base in \(form)")
     }
-    // An adapter is one file.
-    for form in [Form.npz, .deflated, .gguf] {
+    for form in [Form.npz, .deflated] {
       try merge(.safetensors, form.name("lora"), to: folder("by-\(form).safetensors"))
       #expect(try Self.bytes(folder("by-\(form).safetensors")) == expected, "adapter in \(form)")
     }
@@ -140,9 +140,9 @@ struct FormatsTests {
     for form in Form.allCases {
       let path = folder(form.name("base"))
       #expect(
-        try CompareRequest(first: folder("base.safetensors"), second: path).run().equal, "\(form)")
+        try CompareRequest(folder("base.safetensors"), path).run().equal, "\(form)")
       #expect(
-        try !CompareRequest(first: folder("tuned.safetensors"), second: path).run().equal)
+        try !CompareRequest(folder("tuned.safetensors"), path).run().equal)
       #expect(try CheckRequest(paths: [path]).run().isClean, "\(form)")
       let listed = try InspectRequest(paths: [path]).run().files[0].tensors
       #expect(Set(listed.map(\.name)).count == 5, "\(form)")
