@@ -18,7 +18,8 @@ import Testing
   struct Seed: Sendable, CustomTestStringConvertible {
     /// Its path in `fixtures/`.
     var fixture: String
-    /// Bytes from the start that are the header, each of which is overwritten in turn; `nil` for the whole file.
+    /// Bytes from the start that are overwritten in turn: those of a header, or so many that the rest is alike; `nil` for the
+    /// whole file.
     var header: Int?
     /// Bytes that may be missing at the end of a file that is still valid (padding).
     var dispensableTail = 0
@@ -27,7 +28,7 @@ import Testing
   }
 
   static let seeds = [
-    Seed(fixture: "safetensors/all_dtypes.safetensors", header: 1296),
+    Seed(fixture: "safetensors/all_dtypes.safetensors", header: 200),
     Seed(fixture: "safetensors/shapes.safetensors", header: 328),
     Seed(fixture: "safetensors/names.safetensors"),
     Seed(fixture: "index/model.safetensors.index.json", dispensableTail: 1),
@@ -41,7 +42,7 @@ import Testing
     Seed(fixture: "torch/alone.pt"),
     Seed(fixture: "torch/views.pt", header: 0),
     Seed(fixture: "torch/dtypes_legacy.pt", header: 0),
-    Seed(fixture: "torch/views_legacy.pt"),
+    Seed(fixture: "torch/views_legacy.pt", header: 500),
     Seed(fixture: "compact/example.lra"),
     Seed(fixture: "compact/example-lossy.lra"),
   ]
