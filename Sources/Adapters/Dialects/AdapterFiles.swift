@@ -28,7 +28,6 @@ struct AdapterFiles: Sendable {
 
   /// Opens an adapter's file, or the file in an adapter's folder, with the configuration beside it.
   init(opening path: String, limits: ReadLimits) throws(SurgeryError) {
-    self.path = path
     var filePath = FilePath(path)
     if let name = Self.names.first(where: { Self.exists(FilePath(path).appending($0)) }) {
       filePath = FilePath(path).appending(name)
@@ -40,6 +39,19 @@ struct AdapterFiles: Sendable {
       }
       filePath = FilePath(path).appending(only)
     }
+    try self.init(
+      path, filePath, try TensorFile(opening: filePath.string, limits: limits))
+  }
+
+  /// Takes the one file of an opened checkpoint, with the configuration beside it; `nil` where it has several.
+  init?(of checkpoint: Checkpoint) throws(SurgeryError) {
+    guard checkpoint.files.count == 1, let only = checkpoint.files.first else { return nil }
+    try self.init(checkpoint.path, FilePath(only.file.file.path), only.file)
+  }
+
+  private init(_ path: String, _ filePath: FilePath, _ file: TensorFile) throws(SurgeryError) {
+    self.path = path
+    self.file = file
     fileName = filePath.lastComponent?.string ?? path
     let folder = filePath.removingLastComponent()
     let sidecar = folder.appending("adapter_config.json")
@@ -50,7 +62,6 @@ struct AdapterFiles: Sendable {
       configPath = nil
       config = nil
     }
-    file = try TensorFile(opening: filePath.string, limits: limits)
   }
 
   private static func exists(_ path: FilePath) -> Bool {

@@ -88,6 +88,19 @@ extension Adapter {
   /// - Returns: Whether a dialect recognises it.
   public static func isAdapter(at path: String, limits: ReadLimits = ReadLimits()) -> Bool {
     guard let files = try? AdapterFiles(opening: path, limits: limits) else { return false }
-    return DialectRegistry.readers.contains { $0.recognises(files) != nil }
+    return isAdapter(files)
+  }
+
+  /// Whether an opened checkpoint looks like an adapter rather than a model; nothing is opened again.
+  ///
+  /// - Parameter checkpoint: What a path holds.
+  /// - Returns: Whether it is one file that a dialect recognises.
+  public static func isAdapter(_ checkpoint: Checkpoint) -> Bool {
+    guard let files = try? AdapterFiles(of: checkpoint) else { return false }
+    return isAdapter(files)
+  }
+
+  private static func isAdapter(_ files: AdapterFiles) -> Bool {
+    DialectRegistry.readers.contains { $0.recognises(files) != nil }
   }
 }

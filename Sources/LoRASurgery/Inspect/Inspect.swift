@@ -45,7 +45,7 @@ public struct InspectRequest: Sendable, Codable {
             name: tensor.name, dtype: tensor.info.dtype.name, shape: tensor.info.shape,
             bytes: tensor.info.byteCount, stats: stats ? statistics[index] : nil)
         }, warnings: checkpoint.warnings)
-      try describeAdapter(in: &file, base: base, execution)
+      try describeAdapter(in: &file, checkpoint, base: base, execution)
       files.append(file)
     }
     return InspectReport(files: files)
@@ -55,10 +55,11 @@ public struct InspectRequest: Sendable, Codable {
   ///
   /// A file that looks like an adapter and cannot be read as one is still listed; the warning says what is wrong.
   private func describeAdapter(
-    in file: inout InspectedFile, base: Checkpoint?, _ execution: Execution
+    in file: inout InspectedFile, _ checkpoint: Checkpoint, base: Checkpoint?,
+    _ execution: Execution
   ) throws(SurgeryError) {
     let isGiven = adapterOptions.dialect != nil
-    guard isGiven || Adapter.isAdapter(at: file.path, limits: execution.limits) else { return }
+    guard isGiven || Adapter.isAdapter(checkpoint) else { return }
     do throws(SurgeryError) {
       let adapter = try Adapter(opening: file.path, options: adapterOptions, limits: execution.limits)
       var described = InspectedAdapter(adapter)

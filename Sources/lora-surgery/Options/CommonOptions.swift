@@ -71,7 +71,8 @@ struct CommonOptions: ParsableArguments {
     if json {
       try Console.print(try ReportJSON.text(report))
     } else if !quiet {
-      for line in render() { try Console.print(line) }
+      let lines = render()
+      if !lines.isEmpty { try Console.print(lines.joined(separator: "\n")) }
     }
   }
 }
