@@ -143,7 +143,8 @@ struct ConvertFormsTests {
     for key in before.keys where !["t.u8", "t.i8"].contains(key) {
       #expect(after[key] == before[key], "\(key)")
     }
-    #expect(after["t.i8"] == nil && after["t.u8"] == .string("7") && after["note"] == .string("new"))
+    #expect(
+      after["t.i8"] == nil && after["t.u8"] == .string("7") && after["note"] == .string("new"))
   }
 
   /// Words that mean the same whatever the container is.

@@ -18,7 +18,9 @@ extension ConvertRequest {
     if asLowRank || adapterOptions.dialect != nil { return true }
     switch dialect ?? Dialect(containerOf: output) {
     // As a checkpoint it would lose what its header says of the adapter.
-    case nil: return FileFormat(extensionOf: input) == .compact && Adapter.isAdapter(at: input, limits: limits)
+    case nil:
+      return FileFormat(extensionOf: input) == .compact
+        && Adapter.isAdapter(at: input, limits: limits)
     case .gguf, .compact: return Adapter.isAdapter(at: input, limits: limits)
     case .some: return true
     }

@@ -31,7 +31,9 @@ public struct InspectRequest: Sendable, Codable {
   public func run(_ execution: Execution = Execution()) throws(SurgeryError) -> InspectReport {
     let matcher = try selection.matcher()
     let base: Checkpoint? =
-      if let base = self.base { try Checkpoint(opening: base, limits: execution.limits) } else { nil }
+      if let base = self.base { try Checkpoint(opening: base, limits: execution.limits) } else {
+        nil
+      }
     var files: [InspectedFile] = []
     for path in paths {
       let checkpoint = try Checkpoint(opening: path, limits: execution.limits)
@@ -61,7 +63,8 @@ public struct InspectRequest: Sendable, Codable {
     let isGiven = adapterOptions.dialect != nil
     guard isGiven || Adapter.isAdapter(checkpoint) else { return }
     do throws(SurgeryError) {
-      let adapter = try Adapter(opening: file.path, options: adapterOptions, limits: execution.limits)
+      let adapter = try Adapter(
+        opening: file.path, options: adapterOptions, limits: execution.limits)
       var described = InspectedAdapter(adapter)
       file.warnings += adapter.provenance.warnings.filter { !file.warnings.contains($0) }
       if let base {

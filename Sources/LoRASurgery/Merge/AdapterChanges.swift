@@ -32,7 +32,8 @@ struct AdapterChanges {
           .usage, "merge.weight", "the weight of an adapter is not finite", file: weighted.path,
           found: "\(weighted.weight)")
       }
-      let adapter = try Adapter(opening: weighted.path, options: request.adapterOptions, limits: limits)
+      let adapter = try Adapter(
+        opening: weighted.path, options: request.adapterOptions, limits: limits)
       let resolved = try adapter.resolved(against: model, options: request.adapterOptions)
       warnings += resolved.warnings
       inputs += adapter.inputs
