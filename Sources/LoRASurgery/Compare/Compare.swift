@@ -32,11 +32,16 @@ public struct CompareRequest: Sendable, Codable {
   /// - Throws: What opening and reading throw.
   /// - Complexity: One pass over both.
   public func run(_ execution: Execution = Execution()) throws(SurgeryError) -> CompareReport {
-    if Adapter.isAdapter(at: first, limits: execution.limits), Adapter.isAdapter(at: second, limits: execution.limits) {
+    if Adapter.isAdapter(at: first, limits: execution.limits),
+      Adapter.isAdapter(at: second, limits: execution.limits)
+    {
       return try compareAdapters(execution)
     }
     let matcher = try selection.matcher()
-    let (left, right) = (try Checkpoint(opening: first, limits: execution.limits), try Checkpoint(opening: second, limits: execution.limits))
+    let (left, right) = (
+      try Checkpoint(opening: first, limits: execution.limits),
+      try Checkpoint(opening: second, limits: execution.limits)
+    )
     let tensors = left.tensors.filter { matcher.selects($0.name) }
     execution.progress.begin("comparing", total: tensors.reduce(0) { $0 + $1.info.byteCount })
     let compared = try Workers(count: execution.jobs).map(

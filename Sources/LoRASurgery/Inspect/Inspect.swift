@@ -30,10 +30,9 @@ public struct InspectRequest: Sendable, Codable {
   /// - Throws: What opening throws.
   public func run(_ execution: Execution = Execution()) throws(SurgeryError) -> InspectReport {
     let matcher = try selection.matcher()
-    let base: Checkpoint? =
-      if let base = self.base { try Checkpoint(opening: base, limits: execution.limits) } else {
-        nil
-      }
+    let base = try self.base.map { (path) throws(SurgeryError) in
+      try Checkpoint(opening: path, limits: execution.limits)
+    }
     var files: [InspectedFile] = []
     for path in paths {
       let checkpoint = try Checkpoint(opening: path, limits: execution.limits)
