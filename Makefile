@@ -12,7 +12,7 @@ BASH_COMPLETIONS ?= share/bash-completion/completions
 ZSH_COMPLETIONS ?= share/zsh/site-functions
 FISH_COMPLETIONS ?= share/fish/vendor_completions.d
 
-.PHONY: demo build test torture bench format lint man docs install uninstall can-install deb packages clean
+.PHONY: demo build test corpus fuzz interop torture bench format lint man docs install uninstall can-install deb packages clean
 
 demo: build
 	@rm -rf .build/demo && mkdir -p .build/demo
@@ -28,6 +28,18 @@ build: packages
 
 test: packages
 	$(SWIFT) test
+
+# A folder of malformed and unusual files with its own judge: make corpus DIR=…
+corpus: build
+	python3 "$(DIR)/run.py" "$(BINARY)" "$(DIR)" --words
+
+# Every reader under libFuzzer with address checking: make fuzz [SECONDS=600] [TARGETS="npz torch"]
+fuzz:
+	Fuzz/run.sh $(or $(SECONDS),600) $(TARGETS)
+
+# Outputs read back by numpy, safetensors, torch, gguf and PEFT, from PyPI or by PYTHON=….
+interop: build
+	fixtures/interop/run.sh "$(BINARY)"
 
 # Kills, full disks and I/O errors at every stage of a merge; MODE=long takes hours.
 torture: build
