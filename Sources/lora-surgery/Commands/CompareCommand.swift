@@ -72,7 +72,7 @@ struct CompareCommand: ParsableCommand {
     }
     var lines = shown.isEmpty ? [] : table.lines(width: Console.width) + [""]
     if shown.count > limit {
-      lines.append("… and \(shown.count - limit) more, which --verbose shows")
+      lines.append("\(Console.ellipsis) and \(shown.count - limit) more, which --verbose shows")
     }
     let identical = report.modules.count { $0.verdict == .identical }
     lines.append(

@@ -55,7 +55,9 @@ struct InspectCommand: ParsableCommand {
       lines += AdapterText(adapter, verbose: common.verbose).lines(width: Console.width)
     }
     for (key, value) in file.metadata.sorted(by: { $0.key < $1.key }) {
-      lines.append("  \(DisplayText.escaped(key)): \(DisplayText.escaped(value))")
+      let name = DisplayText.escaped(key)
+      let room = max(40, Console.width - name.count - 5)
+      lines.append("  \(name): \(DisplayText.escaped(value, limit: room))")
     }
     if file.adapter != nil, !common.verbose { return lines }
     var table = TextTable(

@@ -70,7 +70,7 @@ struct VerifyCommand: ParsableCommand {
     }
     var lines = shown.isEmpty ? [] : table.lines(width: Console.width) + [""]
     if shown.count > limit {
-      lines.append("… and \(shown.count - limit) more, which --verbose shows")
+      lines.append("\(Console.ellipsis) and \(shown.count - limit) more, which --verbose shows")
     }
     let counts = TensorVerification.Verdict.allCases.map { verdict in
       (verdict, report.modules.count { $0.verdict == verdict })

@@ -59,7 +59,7 @@ struct AdapterText {
       }
       table.add(row)
     }
-    return table.lines(width: width).map { "  " + $0 }
+    return table.lines(width: width - 2).map { "  " + $0 }
   }
 
   /// Changes that are alike but for numbers in their names and for their ranks.
@@ -105,7 +105,7 @@ struct AdapterText {
   private static func list(_ what: String, _ values: [String]?) -> String {
     guard let values, !values.isEmpty else { return "\(what) unknown" }
     let shown = values.prefix(6).joined(separator: " ")
-    return values.count > 6 ? "\(what)s \(shown) …" : "\(what) \(shown)"
+    return values.count > 6 ? "\(what)s \(shown) \(Console.ellipsis)" : "\(what) \(shown)"
   }
 
   private static func range(_ norms: [Double]) -> String {

@@ -76,11 +76,17 @@ enum Console {
   /// Whether standard output is a terminal.
   static var outputIsTerminal: Bool { isatty(STDOUT_FILENO) == 1 }
 
-  /// Whether standard output is a terminal of a locale that has more than ASCII.
-  static var drawsBlocks: Bool {
+  /// Whether standard output is a terminal that shows block characters.
+  static var drawsBlocks: Bool { outputIsTerminal && hasUnicode }
+
+  /// What stands for text that was cut; a terminal without Unicode gets plain points.
+  static var ellipsis: String { outputIsTerminal && !hasUnicode ? "..." : "…" }
+
+  /// Whether the locale has more than ASCII.
+  private static var hasUnicode: Bool {
     let encoding =
       ["LC_ALL", "LC_CTYPE", "LANG"].lazy.compactMap(Environment.value).first?.uppercased() ?? ""
-    return outputIsTerminal && (encoding.contains("UTF-8") || encoding.contains("UTF8"))
+    return encoding.contains("UTF-8") || encoding.contains("UTF8")
   }
 
   /// Columns of the terminal: what COLUMNS says, then the terminal itself; 80 where neither says something likely.

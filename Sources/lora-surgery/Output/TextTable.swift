@@ -17,25 +17,36 @@ struct TextTable {
     rows.append(cells.map { DisplayText.escaped($0, limit: 400) })
   }
 
-  /// The lines of the table; the first column gives way when `width` is too small.
+  /// The lines of the table; the first column gives way when `width` is too small, and stands on a line of its own where
+  /// too little would be left of it.
   func lines(width: Int) -> [String] {
     let all = [header] + rows
     var widths = header.indices.map { column in
       all.map { Self.columns(of: $0[column]) }.max() ?? 0
     }
     let others = widths.dropFirst().reduce(0) { $0 + $1 + 2 }
-    widths[0] = max(12, min(widths[0], width - others))
-    return all.map { row in
-      var line = ""
-      for (column, cell) in row.enumerated() {
-        let text = column == 0 ? Self.shortened(cell, to: widths[0]) : cell
-        let padding = String(repeating: " ", count: max(0, widths[column] - Self.columns(of: text)))
-        if column > 0 { line += "  " }
-        line += alignments[column] == .left ? text + padding : padding + text
-      }
-      while line.utf8.last == UInt8(ascii: " ") { line.removeLast() }
-      return line
+    let isStacked = min(widths[0], 12) + others > width
+    widths[0] = min(widths[0], isStacked ? width : width - others)
+    let lines = all.map { row in
+      let name = Self.shortened(row[0], to: widths[0])
+      let rest = row.indices.dropFirst().map { padded(row[$0], column: $0, to: widths[$0]) }
+      return isStacked
+        ? [name, (["  "] + rest).joined(separator: "  ")]
+        : [([padded(name, column: 0, to: widths[0])] + rest).joined(separator: "  ")]
     }
+    return lines[0].map { Console.heading(Self.withoutTrailingSpaces($0)) }
+      + lines.dropFirst().joined().map(Self.withoutTrailingSpaces)
+  }
+
+  private func padded(_ text: String, column: Int, to width: Int) -> String {
+    let padding = String(repeating: " ", count: max(0, width - Self.columns(of: text)))
+    return alignments[column] == .left ? text + padding : padding + text
+  }
+
+  private static func withoutTrailingSpaces(_ line: String) -> String {
+    var line = line
+    while line.utf8.last == UInt8(ascii: " ") { line.removeLast() }
+    return line
   }
 
   /// Columns of the terminal that a text takes; East Asian wide characters take two.
@@ -65,10 +76,9 @@ struct TextTable {
   private static func shortened(_ text: String, to width: Int) -> String {
     var excess = columns(of: text) - width
     guard excess > 0 else { return text }
-    // The mark takes a column.
-    excess += 1
+    excess += columns(of: Console.ellipsis)
     var cut = text[...]
     while excess > 0, let first = cut.popFirst() { excess -= columns(of: String(first)) }
-    return "…" + cut
+    return Console.ellipsis + cut
   }
 }
