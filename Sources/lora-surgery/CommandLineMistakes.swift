@@ -53,7 +53,7 @@ enum CommandLineMistakes {
   }
 
   private static var names: [String] {
-    commands.compactMap(\.configuration.commandName) + ["help"]
+    commands.compactMap { $0.configuration.commandName } + ["help"]
   }
 
   /// The long options of a command, which are the first words of its help's lines, after a short one.

@@ -7,7 +7,8 @@ struct CompletionTests {
   static let cases = [
     ("lora-surgery ext", "extract"), ("lora-surgery extract --meth", "--method"),
     ("lora-surgery extract --dtype b", "bf16"), ("lora-surgery convert x --to k", "kohya"),
-    ("lora-surgery merge --rounding s", "stochastic"), ("lora-surgery check m", "model.safetensors"),
+    ("lora-surgery merge --rounding s", "stochastic"),
+    ("lora-surgery check m", "model.safetensors"),
     ("lora-surgery extract --base f", "folder"), ("lora-surgery doctor --j", "--json"),
   ]
 
@@ -21,11 +22,11 @@ struct CompletionTests {
       """
       set -e
       touch model.safetensors notes.txt
-      mkdir folder functions
+      mkdir folder zsh
       for shell in bash zsh fish; do
         lora-surgery --generate-completion-script $shell >script.$shell
       done
-      mv script.zsh functions/_lora-surgery
+      mv script.zsh zsh/_lora-surgery
       """, in: folder.path)
     #expect(run.status == 0, "\(run.text)")
     return folder
@@ -70,7 +71,7 @@ struct CompletionTests {
         await() { local n=0 part; while (( n++ < 400 )); do
           zpty -r -t z part && out+=$part; [[ $out == *$1* ]] && return 0; sleep 0.05; done; return 1 }
         zpty -b z zsh -f -i
-        zpty -w z "PS1=''; fpath=($PWD/functions \\$fpath); autoload -Uz compinit; compinit -u -D; \
+        zpty -w z "PS1=''; fpath=($PWD/zsh \\$fpath); autoload -Uz compinit; compinit -u -D; \
         bindkey '^I' complete-word; print READ''Y"
         out=; await READY
         out=; zpty -w -n z '\(line)'$'\\t'

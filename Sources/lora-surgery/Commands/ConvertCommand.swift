@@ -17,7 +17,7 @@ struct ConvertCommand: ParsableCommand {
         lora-surgery convert model.safetensors -o half/ --dtype f16
         lora-surgery convert model.safetensors -o model.npz --compress 6
         lora-surgery convert adapter/ -o lora.safetensors --to kohya --base unet/
-        lora-surgery convert loha/ -o lora/ --as lora --energy 0.95 --base model/
+        lora-surgery convert adapter/ -o lora/ --as lora --energy 0.95 --base model/
       """)
 
   @Argument(help: "The checkpoint or adapter: a file or folder.", completion: .checkpoints)

@@ -7,7 +7,7 @@ enum HelpText {
     var sections: [[Substring]] = [[]]
     for line in help.split(separator: "\n", omittingEmptySubsequences: false) {
       if line.hasPrefix("USAGE: "), line.count > width {
-        sections[sections.count - 1].append(shortened(line))
+        sections[sections.count - 1] += shortened(line, to: width)
         continue
       }
       if isTitle(line) { sections.append([]) }
@@ -28,10 +28,16 @@ enum HelpText {
     return sections.joined().joined(separator: "\n")
   }
 
-  private static func shortened(_ usage: Substring) -> Substring {
-    let operands = usage.replacing(#/ \[-[^\]]*\]/#, with: "").split(separator: " ")
-    return operands.prefix(3).joined(separator: " ") + " [<options>] "
-      + operands.dropFirst(3).joined(separator: " ")
+  private static func shortened(_ usage: Substring, to width: Int) -> [Substring] {
+    let short = usage.replacing(#/ \[-[^\]]*\]/#, with: "")
+    let words = short.split(separator: " ")
+    let hasOptions = short.count < usage.count
+    let whole = words.prefix(3) + (hasOptions ? ["[<options>]"] : []) + words.dropFirst(3)
+    let indent = "USAGE: "
+    return TextTable.wrapped(whole.dropFirst().joined(separator: " "), to: width - indent.count)
+      .enumerated()
+      .map { ($0 == 0 ? indent : String(repeating: " ", count: indent.count)) + $1 }
+      .map { $0[...] }
   }
 
   /// Titles are capitals up to a colon at the very end.

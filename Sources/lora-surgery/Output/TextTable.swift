@@ -29,10 +29,21 @@ struct TextTable {
     widths[0] = min(widths[0], isStacked ? width : width - others)
     let lines = all.map { row in
       let name = Self.shortened(row[0], to: widths[0])
-      let rest = row.indices.dropFirst().map { padded(row[$0], column: $0, to: widths[$0]) }
-      return isStacked
-        ? [name, (["  "] + rest).joined(separator: "  ")]
-        : [([padded(name, column: 0, to: widths[0])] + rest).joined(separator: "  ")]
+      var rest = row.indices.dropFirst().map { padded(row[$0], column: $0, to: widths[$0]) }
+      if !isStacked {
+        return [([padded(name, column: 0, to: widths[0])] + rest).joined(separator: "  ")]
+      }
+      guard alignments.last == .left, let text = rest.popLast() else {
+        return [name, (["  "] + rest).joined(separator: "  ")]
+      }
+      // Text in the last column goes on below itself.
+      let indented = (["  "] + rest).joined(separator: "  ") + "  "
+      let room = max(24, width - Self.columns(of: indented))
+      let parts = Self.wrapped(text, to: room)
+      return [name, indented + (parts.first ?? "")]
+        + parts.dropFirst().map {
+          String(repeating: " ", count: Self.columns(of: indented)) + $0
+        }
     }
     return lines[0].map { Console.heading(Self.withoutTrailingSpaces($0)) }
       + lines.dropFirst().joined().map(Self.withoutTrailingSpaces)
@@ -41,6 +52,19 @@ struct TextTable {
   private func padded(_ text: String, column: Int, to width: Int) -> String {
     let padding = String(repeating: " ", count: max(0, width - Self.columns(of: text)))
     return alignments[column] == .left ? text + padding : padding + text
+  }
+
+  /// Lines of whole words.
+  static func wrapped(_ text: String, to width: Int) -> [String] {
+    var lines: [String] = []
+    for word in text.split(separator: " ") {
+      if let last = lines.last, columns(of: last) + 1 + columns(of: String(word)) <= width {
+        lines[lines.count - 1] += " " + word
+      } else {
+        lines.append(String(word))
+      }
+    }
+    return lines
   }
 
   private static func withoutTrailingSpaces(_ line: String) -> String {

@@ -20,7 +20,10 @@ struct ExampleTests {
     let stage = try template.copy()
     for example in examples {
       let result = try stage.shell(Examples.makingRoom(for: example))
-      #expect(result.status == 0, "\(example)\n\(result.text)")
+      // An answer of no is an answer.
+      let isQuestion = ["compare", "check", "verify"].contains { example.contains(" \($0) ") }
+      #expect(
+        result.status == 0 || (isQuestion && result.status == 1), "\(example)\n\(result.text)")
     }
   }
 }
@@ -32,12 +35,11 @@ struct ExampleStage {
   private static let preparation = """
     cp -r "$DEMO/base" base && cp -r "$DEMO/tuned" tuned && cp -r base model && cp -r base unet
     cp "$DEMO/base/model.safetensors" model.safetensors
-    extract="lora-surgery extract --base base --tuned tuned -q"
+    extract="lora-surgery extract --base base --tuned tuned -q --strict-lora"
     $extract -o adapter --rank 8
-    $extract -o a --rank 4 --others skip && $extract -o b --rank 4 --seed 1 --others skip
-    $extract -o a.safetensors --rank 4 --others skip && cp a.safetensors b.safetensors
-    $extract -o adapter.safetensors --rank 4 --others skip
-    $extract -o lora.safetensors --rank 4 --others skip
+    $extract -o a --rank 4 && $extract -o b --rank 4 --seed 1
+    $extract -o a.safetensors --rank 4 && cp a.safetensors b.safetensors
+    cp a.safetensors lora.safetensors && cp a.safetensors adapter.safetensors
     lora-surgery merge base adapter -o merged --undo merge.undo -q
     lora-surgery merge base a:0.7 b:0.3 -o both -q
     lora-surgery merge model.safetensors lora.safetensors:0.7 -o merged.safetensors -q

@@ -1,0 +1,54 @@
+import Foundation
+import Testing
+
+/// Tables on terminals of several widths.
+struct TableTests {
+  private let demo = Command.fixture("demo")
+
+  @Test(arguments: [80, 160])
+  func everyTableFits(columns: Int) throws {
+    let folder = try TemporaryFolder()
+    let lines = [
+      "lora-surgery inspect \(demo)/base --stats",
+      "lora-surgery spectrum --base \(demo)/base --tuned \(demo)/tuned",
+      "lora-surgery extract --base \(demo)/base --tuned \(demo)/tuned -o adapter --rank 4",
+      "lora-surgery inspect adapter", "lora-surgery merge \(demo)/base adapter -o merged",
+      "lora-surgery compare merged \(demo)/base", "lora-surgery resize adapter -o less --rank 2",
+      "lora-surgery verify --base merged --adapter adapter --merged \(demo)/tuned",
+    ]
+    for line in lines {
+      let run = try Shell.run(line, in: folder.path, environment: ["COLUMNS": "\(columns)"])
+      #expect(run.status < 2, "\(run.text)")
+      for shown in run.text.split(separator: "\n") where !shown.contains("/demo/") {
+        #expect(shown.count <= columns, "\(line)\n\(shown)")
+      }
+    }
+  }
+
+  @Test func wideCharactersKeepTheColumns() throws {
+    let folder = try TemporaryFolder()
+    _ = try Command(
+      "convert", demo + "/base", "-o", folder("wide.safetensors"), "--rename", "s/model/模型重み/",
+      "-q")
+    let run = try Command("inspect", folder("wide.safetensors"))
+    let rows = run.output.split(separator: "\n").filter { $0.contains("BF16") }
+    #expect(rows.count == 21)
+    let columns = rows.map { row in
+      row.prefix { $0 != "B" }.unicodeScalars.reduce(0) { $0 + ($1.value > 0x2E80 ? 2 : 1) }
+    }
+    #expect(Set(columns).count == 1, "\(rows)")
+  }
+
+  /// A terminal of a locale without Unicode, which says a width of its own.
+  @Test(.enabled(if: FileManager.default.isExecutableFile(atPath: "/usr/bin/script")))
+  func aPlainTerminalGetsPlainCharacters() throws {
+    let run = try Shell.run(
+      """
+      script -qec 'stty cols 60; lora-surgery inspect \(demo)/base --stats --color never; \
+      lora-surgery spectrum --base \(demo)/base --tuned \(demo)/tuned --color never -q' /dev/null
+      """, in: "/", environment: ["LC_ALL": "C", "TERM": "xterm"])
+    #expect(run.status == 0)
+    #expect(run.text.utf8.allSatisfy { $0 < 0x80 })
+    #expect(run.text.contains("BF16"))
+  }
+}
