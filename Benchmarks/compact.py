@@ -116,21 +116,22 @@ def integers(modules, bits):
 def theory(modules, error):
     """Bits of the Gaussian rate-distortion function at one relative error for every module.
 
-    The numbers of a component are taken for independent Gaussians of its variance; reverse water-filling shares the error
-    between components (Cover & Thomas, Elements of Information Theory, theorem 10.3.3).
+    The numbers of the balanced factors are taken for independent Gaussians, whose variance is that of their component times
+    that of their row of the delta, or column; reverse water-filling shares the error between them (Cover & Thomas, Elements of
+    Information Theory, theorem 10.3.3). What a reader must be told of these variances is not counted.
     """
     bits = 0
     for up, down in modules.values():
-        values = np.linalg.svd(np.linalg.qr(up)[1] @ np.linalg.qr(down.T)[1].T, compute_uv=False)
-        out, inputs = up.shape[0], down.shape[1]
+        (left, first), (right, second) = np.linalg.qr(up), np.linalg.qr(down.T)
+        turn, values, back = np.linalg.svd(first @ second.T)
         power = values ** 2
-        low, high, wanted = 0.0, power.max() / min(out, inputs), error ** 2 * power.sum()
-        for _ in range(80):
+        variances = [np.outer((side ** 2).mean(axis=1), power) for side in (left @ turn, right @ back.T)]
+        low, high, wanted = 0.0, max(v.max() for v in variances), error ** 2 * power.sum()
+        for _ in range(40):
             water = (low + high) / 2
-            lost = out * np.minimum(power / out, water) + inputs * np.minimum(power / inputs, water)
+            lost = sum(np.minimum(v, water).sum(axis=0) for v in variances)
             low, high = (water, high) if np.minimum(lost, power).sum() < wanted else (low, water)
-        for count in (out, inputs):
-            bits += count * np.maximum(0, 0.5 * np.log2(np.maximum(power / count, 1e-300) / low)).sum()
+        bits += sum(0.5 * np.log2(np.maximum(v / low, 1)).sum() for v in variances)
     return bits
 
 
