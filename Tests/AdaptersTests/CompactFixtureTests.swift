@@ -29,7 +29,8 @@ struct CompactFixtureTests {
     for (name, error) in [("example", nil), ("example-lossy", 0.05)] as [(String, Double?)] {
       let path = try workshop.write(adapter) { $0.maximumError = error }
       // The deflated header may differ between versions of zlib.
-      #expect(try Self.bytes(path)[64..<96] == Self.bytes("\(Self.root)/compact/\(name).lra")[64..<96])
+      #expect(
+        try Self.bytes(path)[64..<96] == Self.bytes("\(Self.root)/compact/\(name).lra")[64..<96])
     }
   }
 
@@ -51,7 +52,8 @@ struct CompactFixtureTests {
       }
       last = offset
       count += 1
-      #expect(words.dropFirst().map { UInt8($0, radix: 16) } == file[offset..<(offset + 16)].map(\.self))
+      #expect(
+        words.dropFirst().map { UInt8($0, radix: 16) } == file[offset..<(offset + 16)].map(\.self))
     }
     #expect(count == 8)
   }
