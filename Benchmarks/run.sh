@@ -9,3 +9,4 @@ packages=(numpy ml_dtypes)
 case " $* " in *" --peers "*) packages+=(torch safetensors);; esac
 "$folder/venv/bin/python" -m pip install --quiet "${packages[@]}"
 "$folder/venv/bin/python" Benchmarks/run.py "$(swift build -c release --show-bin-path)/lora-surgery" "$folder" "$@"
+"$folder/venv/bin/python" Benchmarks/compact.py "$(swift build -c release --show-bin-path)/lora-surgery" "$folder/compact"

@@ -8,10 +8,11 @@ struct AdapterForm {
   let format: FileFormat
   let kind: OutputTransaction.Kind
 
-  /// Decides: a path with a known extension is a file of that format, any other a folder with safetensors.
+  /// Decides: a path with a known extension is a file of that format, any other a folder with safetensors; containers that
+  /// are dialects of their own say the dialect too.
   init(path: String, dialect: Dialect?) throws(SurgeryError) {
     let named = FileFormat(extensionOf: path)
-    self.dialect = dialect ?? .peft
+    self.dialect = dialect ?? Dialect(containerOf: path) ?? .peft
     format = named ?? .safetensors
     kind = named == nil ? .folder : .file
   }
@@ -19,6 +20,7 @@ struct AdapterForm {
   func options(dtype: DType?) -> AdapterWritingOptions {
     var options = AdapterWritingOptions(dialect: dialect, format: format)
     options.dtype = dtype
+    options.tool = "lora-surgery \(Version.current)"
     return options
   }
 }

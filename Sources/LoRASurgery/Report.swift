@@ -1,3 +1,4 @@
+import Adapters
 public import Tensors
 
 /// What an operation did to one tensor.
@@ -56,6 +57,12 @@ public struct TensorReport: Sendable, Codable {
     self.action = action
     self.shape = shape
     self.reason = reason
+  }
+
+  /// The norms of an extraction, where both are known.
+  var extraction: ExtractionFacts? {
+    guard let deltaNorm, let residualNorm else { return nil }
+    return ExtractionFacts(deltaNorm: deltaNorm, residualNorm: residualNorm)
   }
 
   /// Sets norm, residual and energy from their squares.

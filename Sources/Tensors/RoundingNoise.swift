@@ -1,8 +1,9 @@
 extension ElementConversion {
   /// The variance that rounding to a storage dtype has put on stored elements, summed.
   ///
-  /// What was rounded to nearest lies anywhere within half a step of the result, so the error has the variance of an even
-  /// distribution, a twelfth of the squared step between neighbours there.
+  /// What was rounded to nearest lies anywhere within half a step of the result, so the error has the mean square of an even
+  /// distribution, a twelfth of the squared step between neighbours there; three quarters of that at a power of two, where
+  /// the steps below are half as wide.
   ///
   /// - Parameters:
   ///   - values: The stored elements, widened.
@@ -22,7 +23,8 @@ extension ElementConversion {
       let exponent =
         value.isZero ? format.leastExponent : max(Int(value.exponent), format.leastExponent)
       let step = Double(sign: .plus, exponent: exponent - format.fractionBits, significand: 1)
-      sum += step * step
+      let isAtSmallerSteps = value.significand == 1 && exponent > format.leastExponent
+      sum += step * step * (isAtSmallerSteps ? 0.75 : 1)
     }
     return sum / 12
   }

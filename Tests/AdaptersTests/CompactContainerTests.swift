@@ -204,6 +204,9 @@ struct CompactContainerTests {
     try expect("lra.adapter") {
       try $0.replace("[\"reshape\",2,20]", "[\"reshape\",9223372036854775807,20]")
     }
+    try expect("lra.adapter") {
+      try $0.replace("[\"reshape\",2,20]", "[\"reshape\",2147483647,2147483647]")
+    }
     try expect("lra.adapter") { try $0.replace("\"tensor\":0", "\"tensor\":99") }
     try expect("lra.adapter") { try $0.replace("\"modules\":[", "\"modules\":[1,") }
     try expect("lra.adapter") { try $0.replace("\"scale\":1", "\"scale\":\"1\"") }
@@ -211,16 +214,31 @@ struct CompactContainerTests {
     try expect("adapter.shape") { try $0.replace("\"indices\":[0,5]", "\"indices\":[0]") }
     try expect("lra.adapter") { try $0.replace("\"indices\":[0,5]", "\"indices\":[0,-5]") }
   }
+
+  @Test("Dimensions that cost nothing to claim are not believed")
+  func claims() throws {
+    // A tensor without elements takes no bytes, so its other dimension may be anything.
+    let module =
+      #"{"name":"m","scale":1,"target":{"module":"m","parameter":"weight"},"update":"#
+      + #"{"down":{"tensor":0},"kind":"low-rank","up":{"tensor":0,"view":[["transpose"]]}}}"#
+    try expect("lra.adapter") { image in
+      image.body = []
+      image.header = Array(
+        (#"{"adapter":{"modules":["# + module + #"],"replacements":[]},"requires":[],"tensors":"#
+          + #"[{"codec":"planes","dtype":"F32","name":"x","pages":[],"shape":[0,4611686018427387904]}]}"#)
+          .utf8)
+    }
+  }
 }
 
 /// Damage at random: no mutant may do more than throw.
 struct CompactMutationTests {
-  @Test("Damaged bytes under checksums that agree", arguments: 0..<8)
+  @Test("Damaged bytes under checksums that agree", arguments: 0..<4)
   func mutants(_ seed: Int) throws {
     var generator = SeededGenerator(seed: UInt64(seed))
     let workshop = try CompactWorkshop()
     let good = try CompactImage(try CompactContainerTests.sample(workshop))
-    for _ in 0..<400 {
+    for _ in 0..<150 {
       var image = good
       if Bool.random(using: &generator) {
         // Pages: their checksums in the header are made to agree, so that decoders meet the damage.
@@ -245,7 +263,7 @@ struct CompactMutationTests {
     var generator = SeededGenerator(seed: 77)
     let workshop = try CompactWorkshop()
     let good = try CompactContainerTests.sample(workshop)
-    for _ in 0..<400 {
+    for _ in 0..<150 {
       var bytes = good
       for _ in 0..<Int.random(in: 1...3, using: &generator) { Self.mutate(&bytes, &generator) }
       #expect(throws: SurgeryError.self) {
@@ -259,7 +277,7 @@ struct CompactMutationTests {
   func cut() throws {
     let workshop = try CompactWorkshop()
     let good = try CompactContainerTests.sample(workshop)
-    for count in stride(from: 0, to: good.count, by: 3) {
+    for count in stride(from: 0, to: good.count, by: 7) {
       #expect(throws: SurgeryError.self) {
         try CompactContainerTests.read(Array(good[..<count]), workshop)
       }

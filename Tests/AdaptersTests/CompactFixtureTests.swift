@@ -26,10 +26,40 @@ struct CompactFixtureTests {
   func pages() throws {
     let workshop = try CompactWorkshop()
     let adapter = try Adapter(opening: "\(Self.root)/compact/example")
-    let written = try Data(contentsOf: URL(fileURLWithPath: try workshop.write(adapter)))
-    let example = try Data(contentsOf: URL(fileURLWithPath: "\(Self.root)/compact/example.lra"))
-    // The deflated header may differ between versions of zlib.
-    #expect(written[64..<96] == example[64..<96])
+    for (name, error) in [("example", nil), ("example-lossy", 0.05)] as [(String, Double?)] {
+      let path = try workshop.write(adapter) { $0.maximumError = error }
+      // The deflated header may differ between versions of zlib.
+      #expect(
+        try Self.bytes(path)[64..<96] == Self.bytes("\(Self.root)/compact/\(name).lra")[64..<96])
+    }
+  }
+
+  @Test("The bytes that the specification prints are those of the examples")
+  func printed() throws {
+    let page = String(
+      decoding: try Self.bytes("\(Self.root)/../man/lora-surgery-format.5"), as: UTF8.self)
+    var files = ["example", "example-lossy"].makeIterator()
+    var (file, last, count) = (Data(), Int.max, 0)
+    for line in page.split(separator: "\n") {
+      let words = line.split(separator: " ")
+      guard words.count == 17, line.dropFirst(2).hasPrefix("  "),
+        let offset = Int(words[0], radix: 16)
+      else { continue }
+      // Offsets that go back begin the next file.
+      if offset <= last {
+        let name = files.next() ?? "missing"
+        file = try Self.bytes("\(Self.root)/compact/\(name).lra")
+      }
+      last = offset
+      count += 1
+      #expect(
+        words.dropFirst().map { UInt8($0, radix: 16) } == file[offset..<(offset + 16)].map(\.self))
+    }
+    #expect(count == 8)
+  }
+
+  private static func bytes(_ path: String) throws -> Data {
+    try Data(contentsOf: URL(fileURLWithPath: path))
   }
 
   @Test("The Python reader sees the same tensors", .enabled(if: Self.hasPython))
@@ -39,9 +69,14 @@ struct CompactFixtureTests {
     let down = try workshop.gaussian("d", [4, 900], .bf16, &generator)
     let up = try workshop.gaussian("u", [700, 4], .bf16, &generator)
     let noise = try workshop.noise("n", [600, 500], .f16, &generator)
+    // Tokens differ by octaves, and some are never met.
+    let tokens = try workshop.gaussian(
+      "t", [2300, 4], .f32, rowFactors: (0..<2300).map { $0 % 5 == 0 ? 0 : Double(1 << ($0 % 7)) },
+      &generator)
     let adapter = workshop.adapter([
       ("m", try LowRank(up: Factor(up), down: Factor(down)), 1.5),
       ("n", try DiagonalScale(Factor(noise), axis: .outputs, isOffset: true), 1),
+      ("e", try LowRank(up: Factor(tokens), down: Factor(down)), 1),
     ])
     for error in [nil, 0.003, 0.1] as [Double?] {
       let path = try workshop.write(adapter) { $0.maximumError = error }

@@ -70,7 +70,7 @@ public struct BaseFingerprint: Sendable, Hashable {
     .adapter(
       "wrong-base", "the base is not the one that the adapter was made for", file: path,
       key: sample.name.text, expected: "\(sample.dtype) \(sample.shape)", found: found,
-      hint: "give the base that the adapter was trained on")
+      hint: "give the base that the adapter was made for, or --allow-other-base")
   }
 
   /// The fingerprint as the header of a compact file has it.

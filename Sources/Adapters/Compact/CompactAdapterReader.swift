@@ -62,6 +62,7 @@ enum CompactAdapterReader: DialectReader {
       let said = options.scale(module.name, rank: module.update.rank ?? 1, alpha: nil)
       guard let scale = said.scale else { continue }
       adapter.modules[index].scale = scale
+      adapter.modules[index].extraction = nil
       adapter.modules[index].alpha = said.alpha
       // A quantised module may have lost components, so the file's own ratio tells what its alpha is divided by.
       if options.rankScale == nil, let alpha = said.alpha, let old = module.alpha, old != 0,
@@ -86,6 +87,7 @@ extension CompactDecoder {
       }
     }
     if json["base"] != nil { provenance.baseName = try text(json, "base") }
+    if json["command"] != nil { provenance.command = try text(json, "command") }
     if let fingerprint = json["fingerprint"] {
       provenance.base = try BaseFingerprint(fingerprint, decoder: self)
     }

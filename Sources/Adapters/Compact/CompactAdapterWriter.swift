@@ -34,7 +34,7 @@ enum CompactAdapterWriter: DialectWriter {
           ]
             + (adapter.fanInFanOut.map { [.init("fan_in_fan_out", .bool($0))] } ?? []))),
       .init("provenance", provenance(of: adapter)),
-      .init("tool", .string("lora-surgery")),
+      .init("tool", .string(options.tool)),
     ]
     if let stated = stated(errors) { sections.append(.init("error", stated)) }
     var file = TensorFilePlan(
@@ -167,6 +167,7 @@ enum CompactAdapterWriter: DialectWriter {
     if let origin { members.append(.init("dialect", .string(origin.rawValue))) }
     if let config = provenance.config { members.append(.init("config", .string(config.text()))) }
     if let name = provenance.baseName { members.append(.init("base", .string(name))) }
+    if let command = provenance.command { members.append(.init("command", .string(command))) }
     if let base = provenance.base { members.append(.init("fingerprint", base.json)) }
     if !provenance.warnings.isEmpty {
       members.append(.init("warnings", .array(provenance.warnings.map { .string($0) })))

@@ -86,6 +86,10 @@ struct CompactDecoder {
   func view(_ json: JSONValue, _ key: String) throws(SurgeryError) -> Factor {
     let value = try member(json, key)
     var factor = Factor(try tensor(value["tensor"]))
+    // A tensor without elements may claim any dimension.
+    guard factor.rows < Self.largest, factor.columns < Self.largest else {
+      throw wrong("a matrix is too large", found: "\(factor.rows) x \(factor.columns)")
+    }
     guard let steps = value["view"] else { return factor }
     guard let steps = steps.elements, steps.count <= 16 else {
       throw wrong("a view is no list of at most 16 steps", expected: key)
@@ -124,7 +128,8 @@ struct CompactDecoder {
       }
       switch name {
       case "reshape":
-        try check(first * second == factor.rows * factor.columns)
+        let (count, overflow) = first.multipliedReportingOverflow(by: second)
+        try check(!overflow && count == factor.count)
         factor = factor.reshaped(rows: first, columns: second)
       case "rows":
         try check(first <= second && second <= factor.rows)
@@ -146,6 +151,9 @@ struct CompactDecoder {
         name: name, target: try target(member(json, "target")),
         update: try update(member(json, "update")), scale: try number(json, "scale"),
         alpha: try number(json, "alpha"))
+      guard module.update.rows < Self.largest, module.update.columns < Self.largest else {
+        throw wrong("an update is larger than any tensor")
+      }
       module.isOptional = try flag(json, "optional")
       if let repetitions = json["repetitions"] {
         // A library that applies a change more than a few times is not to be expected.
@@ -154,10 +162,18 @@ struct CompactDecoder {
           throw wrong("a change is repeated too often", expected: "at most 16")
         }
       }
+      if let facts = json["extraction"] { module.extraction = try extraction(facts) }
       return module
     } catch {
       throw error.inTensor(TensorName(name))
     }
+  }
+
+  private func extraction(_ json: JSONValue) throws(SurgeryError) -> ExtractionFacts {
+    guard let delta = try number(json, "delta_norm"), let rest = try number(json, "residual_norm"),
+      delta >= 0, rest >= 0
+    else { throw wrong("the extraction lacks a norm", expected: "delta_norm, residual_norm") }
+    return ExtractionFacts(deltaNorm: delta, residualNorm: rest)
   }
 
   /// A tensor stored in full.

@@ -91,6 +91,15 @@ struct CompactEncoder {
     if module.repetitions != 1 {
       members.append(.init("repetitions", .integer(module.repetitions)))
     }
+    if let extraction = module.extraction {
+      members.append(
+        .init(
+          "extraction",
+          .object([
+            .init("delta_norm", .double(extraction.deltaNorm)),
+            .init("residual_norm", .double(extraction.residualNorm)),
+          ])))
+    }
     return .object(members)
   }
 

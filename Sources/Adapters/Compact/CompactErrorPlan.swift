@@ -49,7 +49,8 @@ struct CompactErrorPlan {
   /// Whether quantising to an error takes fewer bits than storing a dtype exactly.
   ///
   /// For Gaussian factors a relative error ε of the product takes log2(1/ε) + 0.75 bits a number: half a bit since two
-  /// factors share the error, a quarter since the quantiser is uniform. Exact storage compresses exponents to 2.7 bits.
+  /// factors share the error, a quarter since the quantiser is uniform; a spectrum that falls takes back a quarter and more.
+  /// Exact storage compresses exponents to 2.7 bits.
   static func pays(error: Double, dtype: DType) -> Bool {
     guard error >= smallestError else { return false }
     let exact: Double =
@@ -60,9 +61,7 @@ struct CompactErrorPlan {
       case .f64: 58
       default: 6.5
       }
-    // The binary logarithm to within 0.09 bits, the same on every machine.
-    let inverse = 1 / error
-    return Double(inverse.exponent) + inverse.significand - 1 + 0.75 < exact
+    return binaryLogarithm(1 / error) + 0.5 < exact
   }
 
   /// The limits of the modules that may be quantised.

@@ -80,9 +80,7 @@ struct LossyPair {
 
   private static func bits(_ variance: Double, _ noise: Double) -> Double {
     guard variance > noise, noise > 0 else { return 0.05 }
-    // Half the binary logarithm by the exponent and a chord, the same on every machine.
-    let ratio = variance / noise
-    return (Double(ratio.exponent) + ratio.significand - 1) / 2 + 0.25
+    return binaryLogarithm(variance / noise) / 2 + 0.25
   }
 
   /// The greatest step of which the forecast error is within a limit.

@@ -46,7 +46,6 @@ extension CompactDecoder {
         throw wrong("rows_per_output does not divide the factors", found: "\(height)")
       }
       return ReinterpretedLowRank(factors, rowsPerOutput: height)
-    case "unsolved": return try unsolved(json)
     case "rotary-ordered":
       return try RotaryOrdered(
         lowRank(member(json, "pair")), magnitude: viewIfPresent(json, "magnitude"),
@@ -67,7 +66,9 @@ extension CompactDecoder {
       case let other: throw unknown("a form of factors", other)
       }
     }
-    return try LowRank(up: up, down: down, core: viewIfPresent(json, "core"), form: form)
+    let update = try LowRank(up: up, down: down, core: viewIfPresent(json, "core"), form: form)
+    guard update.columns < Self.largest else { throw wrong("an update is larger than any tensor") }
+    return update
   }
 
   private func kernel(_ json: JSONValue, of down: Factor) throws(SurgeryError) -> [Int] {
@@ -212,17 +213,5 @@ extension CompactDecoder {
       parts.append((start..<end, update))
     }
     return PartedLowRank(parts: parts, rows: rows)
-  }
-
-  private func unsolved(_ json: JSONValue) throws(SurgeryError) -> UnsolvedPair {
-    var convention: UnsolvedPair.Convention?
-    if json["convention"] != nil {
-      let name = try text(json, "convention")
-      convention = UnsolvedPair.Convention.allCases.first { UnsolvedPair.names[$0] == name }
-      if convention == nil { throw unknown("a convention", name) }
-    }
-    return try UnsolvedPair(
-      first: view(json, "first"), second: view(json, "second"), isLoralib: flag(json, "loralib"),
-      convention: convention, isEmbedding: flag(json, "embedding"))
   }
 }

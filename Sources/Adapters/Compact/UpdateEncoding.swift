@@ -54,7 +54,6 @@ extension CompactEncoder {
           ("factors", try lowRank(update.factors2D)),
           ("rows_per_output", .integer(update.rowsPerOutput)),
         ])
-    case let update as UnsolvedPair: return try unsolved(update)
     case let update as RotaryOrdered:
       var members = [("pair", try lowRank(update.pair)), ("rotated", .bool(update.isRotated))]
       if let magnitude = update.magnitude { members.append(("magnitude", try view(magnitude))) }
@@ -194,25 +193,6 @@ extension CompactEncoder {
     }
     return .kind("parted", [("parts", .array(parts)), ("rows", .integer(update.rows))])
   }
-
-  private mutating func unsolved(_ update: UnsolvedPair) throws(SurgeryError) -> JSONValue {
-    var members: [(String, JSONValue)] = [
-      ("first", try view(update.first)), ("second", try view(update.second)),
-      ("loralib", .bool(update.isLoralib)), ("embedding", .bool(update.isEmbedding)),
-    ]
-    if let convention = update.convention {
-      members.append(("convention", .string(UnsolvedPair.names[convention] ?? "")))
-    }
-    return .kind("unsolved", members)
-  }
-}
-
-extension UnsolvedPair {
-  /// What the format calls the products of a pair.
-  static let names: [Convention: String] = [
-    .forward: "forward", .forwardTransposed: "forward-transposed", .backward: "backward",
-    .backwardTransposed: "backward-transposed",
-  ]
 }
 
 extension JSONValue {

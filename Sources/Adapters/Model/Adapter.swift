@@ -24,6 +24,8 @@ public struct Adapter: Sendable {
     public var warnings: [String] = []
     /// What a compact file says of itself.
     public var compact: CompactFacts?
+    /// The command that made it, with the options that shaped it, where that is known.
+    public var command: String?
     /// What tells its base from another, where it is known.
     public var base: BaseFingerprint?
 

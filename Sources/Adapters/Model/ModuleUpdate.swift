@@ -47,6 +47,25 @@ public struct TargetReference: Sendable, Hashable {
   }
 }
 
+/// What a change holds of the difference of two models that it was extracted from.
+public struct ExtractionFacts: Sendable, Hashable, Codable {
+  /// The Frobenius norm of the difference.
+  public var deltaNorm: Double
+  /// The Frobenius norm of what the change does not hold of it.
+  public var residualNorm: Double
+
+  /// Pairs the norms.
+  public init(deltaNorm: Double, residualNorm: Double) {
+    self.deltaNorm = deltaNorm
+    self.residualNorm = residualNorm
+  }
+
+  /// `1 - residualNorm² / deltaNorm²`, 1 where there was no difference.
+  public var capturedEnergy: Double {
+    deltaNorm > 0 ? 1 - residualNorm * residualNorm / (deltaNorm * deltaNorm) : 1
+  }
+}
+
 /// The change of one tensor, with its scale.
 public struct ModuleUpdate: Sendable {
   /// The module's name in the dialect's words, for messages and for the options that name modules.
@@ -63,6 +82,8 @@ public struct ModuleUpdate: Sendable {
   public var isOptional = false
   /// How many times the dialect's own library applies the change, which is not always once.
   public var repetitions = 1
+  /// What is known of its extraction; whoever changes the update takes it away.
+  public var extraction: ExtractionFacts?
 
   /// Creates the change of one tensor.
   public init(

@@ -114,6 +114,26 @@ public struct ResolvedAdapter: Sendable {
   }
 }
 
+extension ResolvedAdapter {
+  /// The adapter with every pair that only the base orients as the base has it, and all else as it was read.
+  public var withPairsSolved: Adapter {
+    var result = adapter
+    let unsolved = Set(adapter.modules.filter { $0.update is UnsolvedPair }.map(\.name))
+    guard !unsolved.isEmpty else { return result }
+    var solved: [String: [ModuleUpdate]] = [:]
+    for tensor in tensors + additions {
+      for update in tensor.updates where unsolved.contains(update.module) {
+        solved[update.module, default: []].append(inBaseWords(update, of: tensor))
+        if tensor.isTransposed { result.fanInFanOut = true }
+      }
+    }
+    result.modules = adapter.modules.flatMap { module in
+      module.update is UnsolvedPair ? solved.removeValue(forKey: module.name) ?? [] : [module]
+    }
+    return result
+  }
+}
+
 extension Adapter {
   /// Finds the tensor of a base for every module.
   ///

@@ -18,6 +18,8 @@ public struct AdapterWritingOptions: Sendable, Hashable, Codable {
   public var maximumTotalError: Double?
   /// A name for a `maximumError`, which counts where that is not given; compact files only.
   public var quality: CompactQuality?
+  /// The program that writes, with its version; compact files say it.
+  public var tool = "lora-surgery"
 
   /// Creates options.
   ///
@@ -76,18 +78,18 @@ extension Adapter {
       throw SurgeryError.unsupportedAdapter(
         "adapters of this dialect are not written", found: options.dialect.rawValue)
     }
-    return try writer.plan(try solvedWithoutBase(), to: path, options: options)
+    return try writer.plan(try solvedWithoutBase(for: options.dialect), to: path, options: options)
   }
 }
 
 extension Adapter {
   /// Pairs of loralib taken for its Linear and Embedding, which the dialect's own class would be without more being said; other
-  /// pairs need the base.
-  private func solvedWithoutBase() throws(SurgeryError) -> Adapter {
+  /// pairs need the base, and so do all for a compact file, which leaves its reader nothing to guess.
+  private func solvedWithoutBase(for dialect: Dialect) throws(SurgeryError) -> Adapter {
     var result = self
     for index in result.modules.indices {
       guard let pair = result.modules[index].update as? UnsolvedPair else { continue }
-      guard pair.isLoralib, pair.first.rows == pair.second.columns else {
+      guard dialect != .compact, pair.isLoralib, pair.first.rows == pair.second.columns else {
         throw SurgeryError.adapter(
           "ambiguous-orientation", "how the factors lie is only known from the base", file: path,
           key: pair.first.tensor.name.text, found: "\(pair.first.tensor.info.shape)",

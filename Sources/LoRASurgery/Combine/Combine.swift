@@ -58,6 +58,8 @@ extension CombineRequest {
     var report = OperationReport(command: "combine", modules: outcomes.map(\.report))
     report.warnings = sources.flatMap(\.provenance.warnings) + plan.warnings
     report.totals.bytesRead = sources.reduce(0) { $0 + $1.byteCount }
+    result.provenance.command = (["combine", "--method \(method.rawValue)"] + ranks.words).joined(
+      separator: " ")
     try output.write(result, inputs: inputs, into: &report, execution)
     report.totals.seconds = stopwatch.seconds
     report.totals.peakMemory = Stopwatch.peakMemory

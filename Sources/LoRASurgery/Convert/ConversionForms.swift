@@ -60,6 +60,7 @@ extension ModuleUpdate {
   ) throws(SurgeryError) -> ModuleUpdate {
     var result = self
     result.update = try pair.update(form: form ?? self.form, isTransposed: isTransposed)
+    result.extraction = nil
     result.scale = scale
     result.alpha = scale.map { $0 * Double(pair.rounded.rank) }
     return result

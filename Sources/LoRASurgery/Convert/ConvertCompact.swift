@@ -18,10 +18,13 @@ extension ConvertRequest {
     adapter.modules.removeAll { !matcher.selects($0.tensorName) }
     adapter.replacements.removeAll { !matcher.selects(TensorName($0.target.tensorName)) }
     var inputs = adapter.inputs
+    var warnings = adapter.provenance.warnings
     if let base {
       let model = try Checkpoint(opening: base, limits: execution.limits)
       inputs += model.files.map(\.file.file)
       let resolved = try adapter.resolved(against: model, options: adapterOptions)
+      adapter = resolved.withPairsSolved
+      warnings = resolved.warnings
       adapter.provenance.base = try BaseFingerprint(
         of: model, tensors: resolved.tensors.map(\.name))
     }
@@ -38,24 +41,16 @@ extension ConvertRequest {
         report.rank = module.update.rank
         return report
       })
-    report.warnings = adapter.provenance.warnings + writing.notes
+    report.warnings = warnings + writing.notes
     report.totals.bytesRead = adapter.byteCount
     report.totals.parameters = adapter.parameterCount
     if !dryRun {
       try writing.write(replacing: force, inputs: inputs, interruption: execution.interruption)
       report.output = output
-      report.totals.bytesWritten = try Int(clamping: InputFile(Self.file(of: writing)).size)
+      report.totals.bytesWritten = try writing.writtenBytes()
     }
     report.totals.seconds = stopwatch.seconds
     report.totals.peakMemory = Stopwatch.peakMemory
     return report
-  }
-
-  /// The path of the one file that a plan writes.
-  private static func file(of writing: AdapterPlan) -> String {
-    guard writing.plan.kind == .folder, let file = writing.plan.files.first else {
-      return writing.plan.path
-    }
-    return "\(writing.plan.path)/\(file.relativePath)"
   }
 }

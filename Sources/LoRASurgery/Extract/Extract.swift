@@ -41,12 +41,12 @@ extension ExtractRequest {
           "base and tuned hold the same values: there is nothing to extract", file: self.tuned,
           hint: "check that --tuned is the fine-tuned model")
       }
-      let adapter = try adapter(of: extracted, base: base)
+      let adapter = try adapter(of: extracted, base: base, dialect: form.dialect)
       let writing = try adapter.plan(to: output, options: form.options(dtype: dtype))
       try writing.write(replacing: force, inputs: inputs, interruption: execution.interruption)
       report.output = output
       report.warnings += writing.notes
-      report.totals.bytesWritten = writing.plan.byteCount
+      report.totals.bytesWritten = try writing.writtenBytes()
       report.totals.parameters = adapter.parameterCount
     }
     report.totals.seconds = stopwatch.seconds
@@ -55,9 +55,14 @@ extension ExtractRequest {
   }
 
   private func adapter(
-    of extracted: [ExtractedTensor], base: Checkpoint
+    of extracted: [ExtractedTensor], base: Checkpoint, dialect: Dialect
   ) throws(SurgeryError) -> Adapter {
-    var provenance = Adapter.Provenance(dialect: dialect ?? .peft, reason: "extracted")
+    var provenance = Adapter.Provenance(dialect: dialect, reason: "extracted")
+    provenance.command = words.joined(separator: " ")
+    if dialect == .compact {
+      provenance.base = try BaseFingerprint(
+        of: base, tensors: extracted.filter { $0.content != nil }.map(\.report.tensor))
+    }
     provenance.baseName = base.config?["_name_or_path"]?.text
     var adapter = Adapter(path: output, modules: [], provenance: provenance)
     let architecture = Architecture(of: base)
@@ -66,9 +71,10 @@ extension ExtractRequest {
       switch tensor.content {
       case .factors(let factors, let form):
         let isTransposed = form == .linear && architecture.isTransposed(name) ?? false
-        adapter.modules.append(
-          ModuleUpdate(
-            changing: name, by: try factors.update(form: form, isTransposed: isTransposed)))
+        var module = ModuleUpdate(
+          changing: name, by: try factors.update(form: form, isTransposed: isTransposed))
+        module.extraction = tensor.report.extraction
+        adapter.modules.append(module)
         if isTransposed { adapter.fanInFanOut = true }
       case .full(let stored):
         adapter.replacements.append(
@@ -80,6 +86,14 @@ extension ExtractRequest {
       }
     }
     return adapter
+  }
+
+  /// The command with the options that shaped the adapter.
+  private var words: [String] {
+    ["extract"] + ranks.words + (dtype.map { ["--dtype \($0)"] } ?? [])
+      + (method == .randomized ? [] : ["--method \(method.rawValue)"])
+      + (precision == .float32 ? [] : ["--precision \(precision.rawValue)"])
+      + (seed == 0 ? [] : ["--seed \(seed)"])
   }
 }
 

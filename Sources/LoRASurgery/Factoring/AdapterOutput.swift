@@ -59,7 +59,25 @@ struct AdapterOutput {
     if dryRun { return }
     try writing.write(replacing: force, inputs: inputs, interruption: execution.interruption)
     report.output = path
-    report.totals.bytesWritten = writing.plan.byteCount
+    report.totals.bytesWritten = try writing.writtenBytes()
+  }
+}
+
+extension AdapterPlan {
+  /// Bytes of the tensors that were written; of compact files, which are shorter than planned, bytes of the files.
+  ///
+  /// - Throws: What opening a file throws.
+  func writtenBytes() throws(SurgeryError) -> Int {
+    var count = 0
+    for file in plan.files {
+      guard file.format == .compact else {
+        count += file.byteCount
+        continue
+      }
+      let path = plan.kind == .folder ? "\(plan.path)/\(file.relativePath)" : plan.path
+      count += try Int(clamping: InputFile(path).size)
+    }
+    return count
   }
 }
 

@@ -21,6 +21,11 @@ public struct InspectedAdapter: Sendable, Codable {
     public var scale: Double?
     /// Elements of its tensors.
     public var parameters: Int
+    /// Bytes that its tensors take in a compact file; shared tensors, and those of a module's other changes, count for the
+    /// first.
+    public var bytes: Int?
+    /// The share of the energy of the difference that it was extracted from, where the file says it.
+    public var capturedEnergy: Double?
     /// The Frobenius norm of the change, scale included, where statistics were asked for and it does not depend on the base.
     public var norm: Double?
   }
@@ -45,6 +50,10 @@ public struct InspectedAdapter: Sendable, Codable {
   public var parameters: Int
   /// The base model that it says it was trained on.
   public var baseName: String?
+  /// The command that made it, where the file says it.
+  public var command: String?
+  /// What a compact file says of itself.
+  public var compact: CompactFacts?
   /// Parameters of the base that was given.
   public var baseParameters: Int?
   /// The adapter's share of the parameters of base and adapter together.
@@ -67,11 +76,15 @@ public struct InspectedAdapter: Sendable, Codable {
     dtype = facts.dtype
     parameters = facts.parameters
     baseName = adapter.provenance.baseName
+    command = adapter.provenance.command
+    compact = adapter.provenance.compact
+    var sizes = compact?.bytesByModule ?? [:]
     changes = adapter.modules.map { module in
       Change(
         tensor: module.tensorName, kind: module.update.algorithm, shape: module.shape,
         rank: module.update.rank, alpha: module.alpha, scale: module.scale,
-        parameters: module.update.parameterCount)
+        parameters: module.update.parameterCount, bytes: sizes.removeValue(forKey: module.name),
+        capturedEnergy: module.extraction?.capturedEnergy)
     }
     changes += adapter.replacements.map { replacement in
       Change(

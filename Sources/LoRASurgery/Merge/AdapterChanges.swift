@@ -26,15 +26,17 @@ struct AdapterChanges {
     let matcher = try request.selection.matcher()
     let scales = try ScaleRules(request.scaleFor)
     var used = Set<Int>()
+    var options = request.adapterOptions
+    // A merged model is no longer the base that an adapter records.
+    if request.direction == .unmerge { options.allowsOtherBase = true }
     for weighted in request.adapters {
       guard weighted.weight.isFinite else {
         throw SurgeryError(
           .usage, "merge.weight", "the weight of an adapter is not finite", file: weighted.path,
           found: "\(weighted.weight)")
       }
-      let adapter = try Adapter(
-        opening: weighted.path, options: request.adapterOptions, limits: limits)
-      let resolved = try adapter.resolved(against: model, options: request.adapterOptions)
+      let adapter = try Adapter(opening: weighted.path, options: options, limits: limits)
+      let resolved = try adapter.resolved(against: model, options: options)
       warnings += resolved.warnings
       inputs += adapter.inputs
       var applied = 0

@@ -54,6 +54,7 @@ extension ResizeRequest {
     var report = OperationReport(command: "resize", modules: reports)
     report.warnings = source.provenance.warnings
     report.totals.bytesRead = source.byteCount
+    result.provenance.command = (["resize"] + ranks.words).joined(separator: " ")
     try output.write(result, inputs: inputs, into: &report, execution)
     report.totals.seconds = stopwatch.seconds
     report.totals.peakMemory = Stopwatch.peakMemory

@@ -44,6 +44,9 @@ struct AdapterReadingOptions: ParsableArguments {
   @Flag(help: "Warn of adapter tensors that match nothing in the base, instead of refusing.")
   var allowUnmatched = false
 
+  @Flag(help: "Apply an adapter that records another base than the one given.")
+  var allowOtherBase = false
+
   func validate() throws { _ = try options() }
 
   /// The options as the library takes them.
@@ -82,6 +85,7 @@ struct AdapterReadingOptions: ParsableArguments {
         tensor: String(text[text.index(after: equals)...]))
     }
     options.allowsUnmatched = allowUnmatched
+    options.allowsOtherBase = allowOtherBase
     return options
   }
 

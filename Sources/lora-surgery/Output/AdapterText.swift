@@ -32,16 +32,49 @@ struct AdapterText {
       lines.append("  changes \(Quantities.grouped(matched)) tensors of the base")
     }
     if let name = adapter.baseName { lines.append("  trained on \(DisplayText.escaped(name))") }
-    return lines + table(width: width) + [""]
+    return lines + compactLines() + table(width: width) + [""]
+  }
+
+  /// What a compact file says of itself: where it comes from, how far off it is, what it takes.
+  private func compactLines() -> [String] {
+    guard let compact = adapter.compact else { return [] }
+    var lines: [String] = []
+    let makers = [compact.origin.map { "from \($0.rawValue)" }, compact.tool.map { "by \($0)" }]
+    let made = makers.compactMap(\.self).joined(separator: " ")
+    if !made.isEmpty { lines.append("  made \(DisplayText.escaped(made))") }
+    if let command = adapter.command { lines.append("  made with \(DisplayText.escaped(command))") }
+    let errors = [
+      compact.maximumError.map { "each delta within \(Self.percent($0))" },
+      compact.maximumTotalError.map { "all together within \(Self.percent($0))" },
+    ].compactMap(\.self)
+    lines.append("  " + (errors.isEmpty ? "exact" : errors.joined(separator: ", ")))
+    let bytes = adapter.changes.reduce(0) { $0 + ($1.bytes ?? 0) }
+    lines.append(
+      "  \(Quantities.grouped(bytes)) bytes in changes, \(Self.bits(bytes, adapter.changes)) bits a "
+        + "parameter; header \(Quantities.grouped(compact.headerBytes)) bytes")
+    return lines
+  }
+
+  private static func percent(_ share: Double) -> String {
+    "\(Quantities.significant(share * 100)) %"
+  }
+
+  /// Bits of the parameters of changes that have bytes.
+  private static func bits(_ bytes: Int, _ changes: [InspectedAdapter.Change]) -> String {
+    let parameters = changes.reduce(0) { $0 + ($1.bytes == nil ? 0 : $1.parameters) }
+    return parameters == 0
+      ? "-" : Quantities.decimals(Double(bytes) * 8 / Double(parameters), 2)
   }
 
   private func table(width: Int) -> [String] {
     let hasNorms = adapter.changes.contains { $0.norm != nil }
+    let isCompact = adapter.compact != nil
     var table = TextTable(
       [
         ("changes", .left), ("count", .right), ("kind", .left), ("shape", .left), ("rank", .right),
         ("scale", .right), ("parameters", .right),
-      ] + (hasNorms ? [("norm", .right)] : []))
+      ] + (isCompact ? [("bytes", .right), ("bits each", .right)] : [])
+        + (hasNorms ? [("norm", .right)] : []))
     for group in groups() {
       let first = group[0]
       let ranks = Set(group.compactMap(\.rank)).sorted()
@@ -53,6 +86,10 @@ struct AdapterText {
         first.scale.map(Self.short) ?? "",
         Quantities.grouped(group.reduce(0) { $0 + $1.parameters }),
       ]
+      if isCompact {
+        let bytes = group.reduce(0) { $0 + ($1.bytes ?? 0) }
+        row += [Quantities.grouped(bytes), Self.bits(bytes, group)]
+      }
       if hasNorms {
         let norms = group.compactMap(\.norm)
         row.append(norms.isEmpty ? "-" : Self.range(norms))

@@ -216,7 +216,7 @@ extension CompactHeader.Tensor {
   private var maximumPageSize: Int {
     codec == .planes
       ? bytesPerPage + 8 * CompactPlane.wordSize
-      : unitsPerPage * (QuantisedPage.rowSize + info.shape.columns * 4) + 3 * CompactPlane.wordSize
+      : QuantisedPage.maximumSize(rows: unitsPerPage, columns: info.shape.columns)
   }
 }
 

@@ -18,36 +18,47 @@ enum CompactPlane {
   /// Bytes of a plane's word.
   static let wordSize = 4
 
+  /// A plane that is to be encoded.
+  struct Plain {
+    /// Fewer than 2^30 bytes.
+    var bytes: [UInt8]
+    /// Where deflate blocks may end; the last is the end of the plane.
+    var cuts: [Int]
+    /// Whether zlib's search for repeats is tried, which only few data repay.
+    var findsRepeats: Bool
+
+    /// A plane that may be cut where its statistics may change; without better knowledge, every 16 KiB.
+    init(_ bytes: [UInt8], cuts: [Int]? = nil, findsRepeats: Bool) {
+      self.bytes = bytes
+      self.cuts = cuts ?? Array(stride(from: 1 << 14, to: bytes.count, by: 1 << 14)) + [bytes.count]
+      self.findsRepeats = findsRepeats
+    }
+  }
+
   /// Encodes planes as a page.
   ///
-  /// - Parameters:
-  ///   - planes: The planes in the order of the page, each of less than 2^30 bytes.
-  ///   - unit: Where deflate blocks may be cut.
-  ///   - findsRepeats: Whether zlib's search for repeats is tried, which only few data repay.
+  /// - Parameter planes: The planes in the order of the page.
   /// - Returns: Words and data.
   /// - Throws: `zip.memory`.
-  static func encode(
-    _ planes: [[UInt8]], unit: Int, findsRepeats: Bool
-  ) throws(SurgeryError) -> [UInt8] {
+  static func encode(_ planes: [Plain]) throws(SurgeryError) -> [UInt8] {
     var page: [UInt8] = []
     var data: [UInt8] = []
     for plane in planes {
-      let (method, bytes) = try encode(plane, unit: unit, findsRepeats: findsRepeats)
+      let (method, bytes) = try encode(plane)
       page.appendLittleEndian(UInt32(bytes.count) | method.rawValue << 30)
       data += bytes
     }
     return page + data
   }
 
-  private static func encode(
-    _ plane: [UInt8], unit: Int, findsRepeats: Bool
-  ) throws(SurgeryError) -> (Method, [UInt8]) {
+  private static func encode(_ plain: Plain) throws(SurgeryError) -> (Method, [UInt8]) {
+    let plane = plain.bytes
     guard let first = plane.first else { return (.raw, []) }
     let counts = LiteralDeflate.histogram(plane, plane.indices)
     let most = Int(counts.max() ?? 0)
     if most == plane.count { return (.fill, [first]) }
-    var best = LiteralDeflate.encode(plane, unit: unit)
-    if findsRepeats || most > plane.count / 2 {
+    var best = LiteralDeflate.encode(plane, cuts: plain.cuts)
+    if plain.findsRepeats || most > plane.count / 2 {
       let deflated = try deflate(plane)
       if deflated.count < best?.count ?? plane.count { best = deflated }
     }

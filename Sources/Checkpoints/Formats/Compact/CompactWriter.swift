@@ -93,7 +93,8 @@ final class CompactWriter: TensorFileWriter {
       state.rows[tensor] = matrix.rows
       let step = QuantisedPage.rowsPerPage(columns: matrix.columns)
       for row in stride(from: 0, to: matrix.rows, by: step) {
-        let page = try QuantisedPage.encode(matrix.rows(row..<min(row + step, matrix.rows)))
+        let page = try QuantisedPageWriter.encode(
+          matrix.rows(row..<min(row + step, matrix.rows)))
         try append(page, to: &state, tensor)
       }
     }
@@ -116,8 +117,9 @@ final class CompactWriter: TensorFileWriter {
   private func writePage(_ state: inout State, _ tensor: Int) throws(SurgeryError) {
     let dtype = plan.tensors[tensor].dtype
     let page = try CompactPlane.encode(
-      BytePlanes.split(state.pending, dtype), unit: 1 << 14,
-      findsRepeats: !dtype.isFloatingPoint)
+      BytePlanes.split(state.pending, dtype).map {
+        .init($0, findsRepeats: !dtype.isFloatingPoint)
+      })
     state.pending.removeAll(keepingCapacity: true)
     try append(page, to: &state, tensor)
   }

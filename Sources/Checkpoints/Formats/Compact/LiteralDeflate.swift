@@ -13,17 +13,18 @@ struct LiteralDeflate {
   ///
   /// - Parameters:
   ///   - bytes: What to encode.
-  ///   - unit: Blocks are cut at multiples of this many bytes, where that pays.
+  ///   - cuts: Where blocks may end, ascending; the last is the end of the bytes.
   /// - Returns: The stream, or `nil` where it would not save a sixty-fourth.
-  static func encode(_ bytes: [UInt8], unit: Int) -> [UInt8]? {
-    let blocks = blocks(of: bytes, unit: max(unit, 1))
-    let cost = blocks.reduce(0) { $0 + $1.code.cost($1.counts) + 400 }
+  static func encode(_ bytes: [UInt8], cuts: [Int]) -> [UInt8]? {
+    let blocks = blocks(of: bytes, cuts: cuts)
+    let codes = blocks.map(\.code)
+    let cost = zip(blocks, codes).reduce(0) { $0 + $1.1.cost($1.0.counts) + 400 }
     // A stream that saves next to nothing is not worth the reader's time.
     guard cost < bytes.count * 8 - bytes.count / 8 else { return nil }
     var encoder = LiteralDeflate()
     encoder.output.reserveCapacity(cost / 8 + 64 * blocks.count)
-    for (index, block) in blocks.enumerated() {
-      encoder.write(bytes, block, isLast: index == blocks.count - 1)
+    for (index, (block, code)) in zip(blocks, codes).enumerated() {
+      encoder.write(bytes, block.range, code, isLast: index == blocks.count - 1)
     }
     encoder.flush()
     return encoder.output
@@ -53,25 +54,25 @@ struct LiteralDeflate {
   private struct Block {
     var range: Range<Int>
     var counts: [UInt32]
-    var code: HuffmanCode
+    /// Bits of the block, by an estimate: a prefix code for every unit of bytes would take longer than all else.
+    let cost: Double
 
     init(_ range: Range<Int>, _ counts: [UInt32]) {
       self.range = range
       self.counts = counts
-      code = HuffmanCode(counts: counts, limit: LiteralInflate.maximumBits)
+      cost = estimatedBits(counts) + 80
     }
 
-    /// Bits of the block, with an estimate of its table: about 5 for each symbol that occurs.
-    var cost: Int {
-      code.cost(counts) + 80 + 5 * counts.count { $0 > 0 }
-    }
+    var code: HuffmanCode { HuffmanCode(counts: counts, limit: LiteralInflate.maximumBits) }
   }
 
   /// Joins neighbouring units wherever one table for both costs no more than two.
-  private static func blocks(of bytes: [UInt8], unit: Int) -> [Block] {
+  private static func blocks(of bytes: [UInt8], cuts: [Int]) -> [Block] {
     var blocks: [Block] = []
-    for start in stride(from: 0, to: bytes.count, by: unit) {
-      let range = start..<min(start + unit, bytes.count)
+    var start = 0
+    for cut in cuts where cut > start {
+      let range = start..<cut
+      start = cut
       var counts = histogram(bytes, range)
       counts[256] = 1
       let own = Block(range, counts)
@@ -91,13 +92,15 @@ struct LiteralDeflate {
     return blocks
   }
 
-  private mutating func write(_ bytes: [UInt8], _ block: Block, isLast: Bool) {
+  private mutating func write(
+    _ bytes: [UInt8], _ range: Range<Int>, _ code: HuffmanCode, isLast: Bool
+  ) {
     put(isLast ? 1 : 0, 1)
     put(2, 2)
-    writeTable(block.code)
-    let (lengths, patterns) = (block.code.lengths, block.code.patterns)
+    writeTable(code)
+    let (lengths, patterns) = (code.lengths, code.patterns)
     let codes = (0..<256).map { UInt32(patterns[$0]) << 8 | UInt32(lengths[$0]) }
-    encode(bytes, block.range, codes)
+    encode(bytes, range, codes)
     put(UInt64(patterns[256]), UInt64(lengths[256]))
   }
 

@@ -1,72 +1,45 @@
 import Tensors
 
-/// A page of a quantised tensor: whole rows.
+/// A page of a quantised tensor: whole rows, whose columns are sorted into classes of like magnitude.
 ///
-/// For each row three bytes, its step (bfloat16, little-endian) and its shift; then three planes. A code is
-/// `top · 2^shift + low`. The first plane has a byte for the top of each code of the rows whose step is not zero; -128 stands
-/// for the next number of the third plane (16 bits, signed, little-endian). The second has a byte for the low of each code
-/// of the rows whose shift is not zero.
+/// For each row three bytes, its step (bfloat16, little-endian) and its shift; then four planes. The first has the class of
+/// each column; a column of class 0 holds zeros, and nothing else is stored of it. The others follow class by class, row by
+/// row, column by column, for the rows whose step is not zero. A code is `top · 2^shift + low`. The second plane has a byte
+/// for each top; -128 stands for the next number of the fourth plane (16 bits, signed, little-endian). The third has `shift`
+/// bits for each low, lowest bit first, every run of one class and row from a new byte on.
+///
+/// Tops are entropy coded. Lows are noise, which a prefix code of a few symbols could only make longer. Classes pay where
+/// columns differ much, as tokens of an embedding do.
 enum QuantisedPage {
   /// Bytes in front of the planes for each row.
   static let rowSize = 3
-  /// The greatest shift: a low fits a byte.
+  /// Planes of a page.
+  static let planeCount = 4
+  /// The greatest shift.
   static let maximumShift = 7
-  /// Tops of rows are kept within this standard deviation, so that tables are small and outliers rare; what the shift
-  /// takes away is noise.
-  private static let targetDeviation = 24.0
+  /// The greatest class.
+  static let maximumClass = 15
+  /// The class of every column where columns are not told apart.
+  static let commonClass = 1
 
   /// Rows of one page.
   static func rowsPerPage(columns: Int) -> Int {
     max(1, CompactFormat.elementsPerPage / max(columns, 1))
   }
 
-  /// Encodes rows.
-  ///
-  /// - Parameter matrix: The rows of one page.
-  /// - Returns: The page.
-  /// - Throws: `zip.memory`.
-  static func encode(_ matrix: QuantisedMatrix) throws(SurgeryError) -> [UInt8] {
-    var page: [UInt8] = []
-    var (tops, lows, outliers): ([UInt8], [UInt8], [UInt8]) = ([], [], [])
-    tops.reserveCapacity(matrix.codes.count)
-    for row in 0..<matrix.rows {
-      let codes = matrix.codes[(row * matrix.columns)..<((row + 1) * matrix.columns)]
-      let isZero = matrix.steps[row] == 0 || codes.allSatisfy { $0 == 0 }
-      let shift = isZero ? 0 : shift(of: codes)
-      page.appendLittleEndian(isZero ? 0 : matrix.steps[row])
-      page.append(UInt8(shift))
-      if isZero { continue }
-      for code in codes {
-        let top = code >> Int32(shift)
-        if (-127...127).contains(top) {
-          tops.append(UInt8(bitPattern: Int8(truncatingIfNeeded: top)))
-        } else {
-          tops.append(0x80)
-          outliers.appendLittleEndian(UInt16(bitPattern: Int16(clamping: top)))
-        }
-      }
-      if shift > 0 {
-        let mask = (Int32(1) << Int32(shift)) - 1
-        for code in codes { lows.append(UInt8(truncatingIfNeeded: code & mask)) }
-      }
-    }
-    return page
-      + (try CompactPlane.encode(
-        [tops, lows, outliers], unit: matrix.columns, findsRepeats: false))
+  /// The most bytes of a page: every code an outlier with the longest low.
+  static func maximumSize(rows: Int, columns: Int) -> Int {
+    rows * (rowSize + columns * 4 + maximumClass) + columns + planeCount * CompactPlane.wordSize
   }
 
-  private static func shift(of codes: ArraySlice<Int32>) -> Int {
-    let squares = codes.reduce(0.0) { $0 + Double($1) * Double($1) }
-    let largest = codes.reduce(Int32(0)) { max($0, $1.magnitude > Int32.max ? 0 : abs($1)) }
-    var deviation = (squares / Double(max(codes.count, 1))).squareRoot()
-    var shift = 0
-    while shift < maximumShift,
-      deviation > targetDeviation || largest >> Int32(shift) > Int32(Int16.max) - 1
-    {
-      deviation /= 2
-      shift += 1
-    }
-    return shift
+  /// Bytes of the lows of a run.
+  static func lowBytes(count: Int, shift: Int) -> Int { (count * shift + 7) / 8 }
+
+  /// The columns of each class, ascending.
+  static func columns(by classes: [UInt8]) -> [[Int]] {
+    var columns = [[Int]](repeating: [], count: maximumClass + 1)
+    for (column, number) in classes.enumerated() { columns[Int(number)].append(column) }
+    return columns
   }
 
   /// Decodes a page to little-endian float32.
@@ -80,14 +53,57 @@ enum QuantisedPage {
   static func decode(
     _ page: [UInt8], rows: Int, columns: Int, into bytes: inout [UInt8]
   ) throws(SurgeryError) {
-    guard page.count >= rows * rowSize else {
+    let entries = try self.rows(of: page, count: rows)
+    let planes = try CompactPlane.planes(of: page, from: rows * rowSize, count: planeCount)
+    var classes = [UInt8](repeating: 0, count: columns)
+    try classes.decode(planes[0], of: page)
+    guard classes.allSatisfy({ $0 <= maximumClass }) else {
+      throw SurgeryError.lra("page", "a column has an impossible class")
+    }
+    let isCommon = classes.allSatisfy { $0 == commonClass }
+    let runs = isCommon ? [Array(0..<columns)] : Array(Self.columns(by: classes).dropFirst())
+    let coded = entries.filter { $0.step > 0 }
+    var tops = [UInt8](
+      repeating: 0, count: coded.count * runs.reduce(0) { $0 + $1.count })
+    try tops.decode(planes[1], of: page)
+    let lowSize = runs.reduce(0) { sum, run in
+      coded.reduce(sum) { $0 + lowBytes(count: run.count, shift: $1.shift) }
+    }
+    var lows = [UInt8](repeating: 0, count: lowSize)
+    try lows.decode(planes[2], of: page)
+    // A low is taken from two bytes at once, and one of no bits from where the next would begin.
+    lows += [0, 0]
+    var outliers = [UInt8](repeating: 0, count: 2 * tops.count { $0 == 0x80 })
+    try outliers.decode(planes[3], of: page)
+    let runPlanes = RunPlanes(tops: tops, lows: lows, outliers: outliers)
+    var (place, scratch) = (RunPlanes.Place(), [UInt8]())
+    if !isCommon || coded.count < rows { bytes.clear() }
+    for run in runs where !run.isEmpty {
+      for (row, entry) in entries.enumerated() where entry.step > 0 {
+        if isCommon {
+          runPlanes.read(columns, entry, from: &place, into: &bytes, at: 4 * row * columns)
+        } else {
+          runPlanes.read(
+            run, entry, from: &place, into: &bytes, at: 4 * row * columns, scratch: &scratch)
+        }
+      }
+    }
+  }
+
+  /// Step and shift of a row.
+  struct Row {
+    var step: Float
+    var shift: Int
+  }
+
+  private static func rows(of page: [UInt8], count: Int) throws(SurgeryError) -> [Row] {
+    guard page.count >= count * rowSize else {
       throw SurgeryError.lra(
         "page", "a page is shorter than the steps of its rows",
-        expected: "\(rows * rowSize) bytes", found: "\(page.count) bytes")
+        expected: "\(count * rowSize) bytes", found: "\(page.count) bytes")
     }
-    var steps: [Float] = []
-    var shifts: [Int] = []
-    for row in 0..<rows {
+    var rows: [Row] = []
+    for row in 0..<count {
       let pattern = UInt16(page[row * rowSize]) | UInt16(page[row * rowSize + 1]) << 8
       let shift = Int(page[row * rowSize + 2])
       guard pattern < 0x7F80, shift <= (pattern == 0 ? 0 : maximumShift) else {
@@ -95,44 +111,50 @@ enum QuantisedPage {
           "page", "a row of a quantised page has an impossible step or shift",
           found: "step \(pattern), shift \(shift)")
       }
-      steps.append(FloatPatterns.widen(bf16: pattern))
-      shifts.append(shift)
+      rows.append(Row(step: FloatPatterns.widen(bf16: pattern), shift: shift))
     }
-    let planes = try CompactPlane.planes(of: page, from: rows * rowSize, count: 3)
-    let coded = steps.count { $0 > 0 } * columns
-    var tops = [UInt8](repeating: 0, count: coded)
-    try tops.decode(planes[0], of: page)
-    var lows = [UInt8](repeating: 0, count: shifts.count { $0 > 0 } * columns)
-    try lows.decode(planes[1], of: page)
-    var outliers = [UInt8](repeating: 0, count: 2 * escapes(in: tops))
-    try outliers.decode(planes[2], of: page)
-    var (top, low, outlier) = (0, 0, 0)
-    for row in 0..<rows {
-      if steps[row] == 0 {
-        for index in (4 * row * columns)..<(4 * (row + 1) * columns) { bytes[index] = 0 }
-        continue
-      }
-      dequantise(
-        tops.span.extracting(top..<(top + columns)),
-        lows: lows.span, at: low, outliers: outliers.span, from: &outlier, step: steps[row],
-        shift: Int32(shifts[row]),
-        into: &bytes, at: 4 * row * columns)
-      top += columns
-      if shifts[row] > 0 { low += columns }
-    }
+    return rows
+  }
+}
+
+/// The planes of a page, of which runs are read one after the other.
+private struct RunPlanes {
+  /// Where the next run begins in each plane.
+  struct Place {
+    var top = 0
+    var low = 0
+    var outlier = 0
   }
 
-  private static func escapes(in tops: [UInt8]) -> Int {
-    var count = 0
-    for top in tops { count &+= top == 0x80 ? 1 : 0 }
-    return count
-  }
+  let tops: [UInt8]
+  let lows: [UInt8]
+  let outliers: [UInt8]
 
-  /// The hot loop: one row.
-  private static func dequantise(
-    _ tops: Span<UInt8>, lows: Span<UInt8>, at low: Int, outliers: Span<UInt8>,
-    from outlier: inout Int, step: Float, shift: Int32, into bytes: inout [UInt8], at offset: Int
+  /// Reads a run and puts each element into its column.
+  func read(
+    _ run: [Int], _ row: QuantisedPage.Row, from place: inout Place, into bytes: inout [UInt8],
+    at offset: Int, scratch: inout [UInt8]
   ) {
+    if scratch.count < 4 * run.count { scratch = [UInt8](repeating: 0, count: 4 * run.count) }
+    read(run.count, row, from: &place, into: &scratch, at: 0)
+    unsafe bytes.withUnsafeMutableBytes { target in
+      unsafe scratch.withUnsafeBytes { source in
+        for index in run.indices {
+          unsafe target.storeBytes(
+            of: source.loadUnaligned(fromByteOffset: 4 &* index, as: UInt32.self),
+            toByteOffset: offset &+ 4 &* run[index], as: UInt32.self)
+        }
+      }
+    }
+  }
+
+  /// Reads a run into neighbouring elements: the hot loop.
+  func read(
+    _ count: Int, _ row: QuantisedPage.Row, from place: inout Place, into bytes: inout [UInt8],
+    at offset: Int
+  ) {
+    let tops = tops.span.extracting(place.top..<(place.top + count))
+    let (step, shift, start) = (row.step, Int32(row.shift), place.low)
     unsafe bytes.withUnsafeMutableBytes { target in
       if shift == 0 {
         for index in tops.indices {
@@ -141,27 +163,37 @@ enum QuantisedPage {
             of: value.bitPattern.littleEndian, toByteOffset: offset &+ 4 &* index, as: UInt32.self)
         }
       } else {
-        let unit = Int32(1) &<< shift
         for index in tops.indices {
           let code =
-            Int32(Int8(bitPattern: tops[index])) &* unit | Int32(lows[low &+ index]) & (unit &- 1)
+            Int32(Int8(bitPattern: tops[index])) &<< shift | low(index, from: start, shift)
           unsafe target.storeBytes(
             of: (Float(code) * step).bitPattern.littleEndian, toByteOffset: offset &+ 4 &* index,
             as: UInt32.self)
         }
       }
       // Outliers are rare, so they are put right afterwards.
-      if outlier == outliers.count { return }
+      if place.outlier == outliers.count { return }
       for index in tops.indices where tops[index] == 0x80 {
-        let pattern = UInt16(outliers[outlier]) | UInt16(outliers[outlier &+ 1]) << 8
-        outlier &+= 2
-        let low = shift == 0 ? 0 : Int32(lows[low &+ index]) & ((1 &<< shift) &- 1)
-        let code = Int32(Int16(bitPattern: pattern)) &<< shift | low
+        let pattern = UInt16(outliers[place.outlier]) | UInt16(outliers[place.outlier &+ 1]) << 8
+        place.outlier &+= 2
+        let code = Int32(Int16(bitPattern: pattern)) &<< shift | low(index, from: start, shift)
         unsafe target.storeBytes(
           of: (Float(code) * step).bitPattern.littleEndian, toByteOffset: offset &+ 4 &* index,
           as: UInt32.self)
       }
     }
+    place.top += count
+    place.low += QuantisedPage.lowBytes(count: count, shift: row.shift)
+  }
+
+  /// The low of an element of the run that begins at `start`.
+  @inline(__always)
+  private func low(_ index: Int, from start: Int, _ shift: Int32) -> Int32 {
+    let bit = index &* Int(shift)
+    let place = start &+ bit &>> 3
+    let lows = lows.span
+    let pair = Int32(lows[place]) | Int32(lows[place &+ 1]) &<< 8
+    return pair &>> Int32(bit & 7) & (1 &<< shift &- 1)
   }
 }
 
@@ -173,5 +205,9 @@ extension [UInt8] {
     try withMutableRawSpan(indices) { (target) throws(SurgeryError) in
       try CompactPlane.decode(plane, of: page, into: &target)
     }
+  }
+
+  fileprivate mutating func clear() {
+    for index in indices { self[index] = 0 }
   }
 }
