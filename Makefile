@@ -5,7 +5,7 @@ PREFIX ?= /usr/local
 override PREFIX := $(patsubst ~/%,$(HOME)/%,$(PREFIX))
 SWIFT ?= swift
 # Swift's runtime goes into the program where it can, so that it runs where no Swift is and starts in half the time.
-RELEASE = -c release $(if $(filter Linux,$(shell uname)),--static-swift-stdlib)
+RELEASE = -c release $(if $(filter Linux,$(shell uname)),--static-swift-stdlib --disable-local-rpath)
 BINARY = $$($(SWIFT) build $(RELEASE) --show-bin-path)/lora-surgery
 ROOT = $(DESTDIR)$(PREFIX)
 BASH_COMPLETIONS ?= share/bash-completion/completions

@@ -75,7 +75,7 @@ public final class OutputFile: Sendable {
   /// Writes a part of page-aligned memory, its whole pages past the page cache.
   ///
   /// - Parameters:
-  ///   - memory: What to write; its first byte belongs at a multiple of ``PageMemory/pageSize`` in the file.
+  ///   - memory: What to write; its first byte belongs at a multiple of `PageMemory.pageSize` in the file.
   ///   - range: Which part of it.
   ///   - offset: Position in the file of the part's first byte.
   /// - Throws: `io.write` or `output.no-space`.

@@ -20,7 +20,7 @@ public final class WriteStage {
   /// Makes an empty stage; memory is taken when the first bytes for a large file come.
   ///
   /// - Parameters:
-  ///   - capacity: Bytes to collect, a multiple of ``PageMemory/pageSize``.
+  ///   - capacity: Bytes to collect, a multiple of `PageMemory.pageSize`.
   ///   - waiting: Runs a write.
   public init(
     capacity: Int = 4 << 20,

@@ -17,7 +17,7 @@ public struct RankRule: Sendable, Hashable {
   /// The rank that a spectrum gets.
   ///
   /// - Parameters:
-  ///   - spectrum: The spectrum, as long as ``RankPolicy/rank(for:within:)`` wants it.
+  ///   - spectrum: The spectrum, as long as `RankPolicy.rank(for:within:)` wants it.
   ///   - rank: The rank where there is no policy.
   /// - Returns: The rank; what the known values bound where they do not decide.
   public func rank(for spectrum: Spectrum, orElse rank: Int) -> Int {

@@ -2,7 +2,7 @@ public import Tensors
 
 /// What the user says about the ranks of low-rank factors; every field is an option of the command of the same name.
 ///
-/// `extract`, `resize`, `combine` and `convert --as lora` share it. It is checked and compiled by ``choice()``.
+/// `extract`, `resize`, `combine` and `convert --as lora` share it. It is checked and compiled by `choice()`.
 public struct RankOptions: Sendable, Codable, Hashable {
   /// The rank of every tensor.
   public var rank: Int?
