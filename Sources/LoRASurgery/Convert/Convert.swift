@@ -10,7 +10,19 @@ extension ConvertRequest {
   /// - Throws: What opening, reading and writing throw; `convert.name` where two tensors get the same name;
   ///   `adapter.inexpressible` for what a dialect cannot hold.
   public func run(_ execution: Execution = Execution()) throws(SurgeryError) -> OperationReport {
-    try concernsAdapter ? runOnAdapter(execution) : runOnCheckpoint(execution)
+    var report = try converted(execution)
+    report.input = input
+    return report
+  }
+
+  private func converted(_ execution: Execution) throws(SurgeryError) -> OperationReport {
+    guard concernsAdapter else { return try runOnCheckpoint(execution) }
+    guard part == nil else {
+      throw SurgeryError(
+        .usage, "part.adapter", "the conversion of one adapter is not divided", file: input,
+        hint: "give several adapters: --part divides the list")
+    }
+    return try runOnAdapter(execution)
   }
 
   /// Whether the input is to be read as an adapter: where a dialect or another word of adapters is asked for.
@@ -30,6 +42,9 @@ extension ConvertRequest {
     let (infos, reports) = try plannedTensors(of: source)
     let (plan, places) = try CheckpointPlan.rewriting(
       source, as: infos, to: output, form: form, metadata: edited)
+    if let part {
+      return try run(part, of: source, as: infos, reports, plan, places, execution)
+    }
     var finished = reports
     if !dryRun {
       let writer = try CheckpointWriter(
@@ -61,6 +76,27 @@ extension ConvertRequest {
     report.totals.seconds = stopwatch.seconds
     report.totals.peakMemory = Stopwatch.peakMemory
     return report
+  }
+
+  /// Converts the tensors of one part.
+  private func run(
+    _ part: Part, of source: Checkpoint, as infos: [TensorInfo?], _ reports: [TensorReport],
+    _ plan: CheckpointPlan, _ places: [PlannedTensor?], _ execution: Execution
+  ) throws(SurgeryError) -> OperationReport {
+    var request = self
+    (request.input, request.output) = ("", "")
+    (request.force, request.dryRun, request.part) = (false, false, nil)
+    var divided = DividedRewriting(
+      command: "convert", options: try ManifestJSON.text(request), source: source, infos: infos,
+      steps: source.tensors.indices.map { index in
+        guard let place = places[index], let info = infos[index] else { return nil }
+        return TensorStep(source: source.tensors[index], place: place, dtype: info.dtype)
+      }, reports: reports, output: plan, form: form,
+      arithmetic: Arithmetic(allowOverflow: allowOverflow),
+      inputs: source.files.map(\.file.file))
+    divided.warnings = source.warnings
+    divided.metadata = edited
+    return try divided.run(part, to: output, replacing: force, dryRun: dryRun, execution)
   }
 
   private func plannedTensors(
