@@ -48,7 +48,8 @@ struct InspectCommand: ParsableCommand {
       return
     }
     let isOneReport = names.filesFrom == nil
-    let printer = ListPrinter(command: "inspect", common: common, isOneReport: isOneReport)
+    let printer = ListPrinter(
+      command: "inspect", common: common, isOneReport: isOneReport, endsWithReader: true)
     let list = InputList(inputs.map { .init(input: $0) })
     let files = Mutex<[InspectedFile]>([])
     try common.execute { (execution) throws(SurgeryError) in

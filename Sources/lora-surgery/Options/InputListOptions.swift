@@ -85,8 +85,12 @@ struct InputListOptions: ParsableArguments {
   ///   - command: The command's name.
   ///   - operands: The inputs on the command line.
   ///   - format: The container that results are written in, where the options say it.
-  ///   - part: The share of the list to deal with.
-  ///   - operation: Deals with one input; the flag says whether an existing output is replaced.
+  ///   - part: The share of the list, or of the one input, to deal with.
+  ///   - writing: How results are written.
+  ///   - common: Threads, memory and what is printed.
+  ///   - operation: Deals with one input: its path, that of its result, whether an existing one is replaced, the share of it
+  ///     to do, and the means.
+  /// - Throws: What the operation throws on the only input; of a list the exit status of the first failure.
   func run(
     _ command: String, _ operands: [String], format: FileFormat?, part: Part? = nil,
     writing: WritingOptions, common: CommonOptions,

@@ -34,12 +34,17 @@ final class ListPrinter: Sendable {
   private let common: CommonOptions
   /// Whether the command prints one JSON object for all inputs itself.
   private let isOneReport: Bool
+  /// Whether the process is to end when nobody reads any more, because it does nothing else than print.
+  private let endsWithReader: Bool
   private let counts = Mutex(Counts())
 
-  init(command: String, common: CommonOptions, isOneReport: Bool = false) {
+  init(
+    command: String, common: CommonOptions, isOneReport: Bool = false, endsWithReader: Bool = false
+  ) {
     self.command = command
     self.common = common
     self.isOneReport = isOneReport
+    self.endsWithReader = endsWithReader
   }
 
   /// Prints what became of an input; `text` renders its report for people.
@@ -85,13 +90,17 @@ final class ListPrinter: Sendable {
 
   private func print(_ value: some Encodable, as text: String?, _ counts: inout Counts) {
     guard !counts.isClosed else { return }
+    let line: String
     do throws(SurgeryError) {
       if common.json {
         if isOneReport { return }
-        counts.isClosed = try !Console.printUnlessClosed(try ReportJSON.text(value))
-      } else if let text, !common.quiet {
-        counts.isClosed = try !Console.printUnlessClosed(text)
+        line = try ReportJSON.text(value)
+      } else {
+        guard let text, !common.quiet else { return }
+        line = text
       }
+      if endsWithReader { return try Console.print(line) }
+      counts.isClosed = try !Console.printUnlessClosed(line)
     } catch {
       counts.outputFailure = error
       counts.isClosed = true
