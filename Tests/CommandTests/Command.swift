@@ -20,6 +20,7 @@ struct Command {
   ///   - input: What the program reads from standard input.
   ///   - environment: Variables beside those of the tests.
   ///   - readsOutput: Whether standard output has a reader; if not, its pipe is closed from the beginning.
+  /// - Throws: What starting the program throws.
   init(
     words: [String], input: String? = nil, environment: [String: String] = [:],
     readsOutput: Bool = true
