@@ -90,9 +90,12 @@ extension ExtractRequest {
       try plan.output(to: path, shards: []), replacing: force, inputs: inputs,
       interruption: execution.interruption)
     var scratch = [UInt8](repeating: 0, count: 1 << 20)
+    let stage = WriteStage()
     for (place, tensor) in contents {
-      try writer.copy(tensor, bytes: 0..<tensor.info.byteCount, to: place, scratch: &scratch)
+      try writer.copy(
+        tensor, bytes: 0..<tensor.info.byteCount, to: place, scratch: &scratch, through: stage)
     }
+    try stage.flush()
     try writer.commit()
   }
 

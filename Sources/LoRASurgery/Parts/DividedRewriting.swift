@@ -148,8 +148,9 @@ struct DividedRewriting {
     let outcomes = try RewritePipeline(
       writer: writer, execution: execution, arithmetic: arithmetic
     ).run(own)
+    let stage = WriteStage()
     for (companion, place) in zip(companions, places) {
-      try unsafe writer.write(companion.bytes.span.bytes, to: place, at: 0)
+      try unsafe writer.write(companion.bytes.span.bytes, to: place, at: 0, through: stage)
     }
     if let sums {
       var numbers = [Double](repeating: 0, count: share.positions.count * Piece.sumCount)
@@ -161,8 +162,9 @@ struct DividedRewriting {
       try bytes.withMutableRawSpan(0..<bytes.count) { (target) throws(SurgeryError) in
         _ = Double.narrow(numbers.span, to: .f64, into: &target)
       }
-      try unsafe writer.write(bytes.span.bytes, to: sums, at: 0)
+      try unsafe writer.write(bytes.span.bytes, to: sums, at: 0, through: stage)
     }
+    try stage.flush()
     try writer.commit()
   }
 
