@@ -2,13 +2,14 @@
 # Runs extract and merge as job arrays of four on a Slurm that lives on this machine for as long as the test: one task is
 # killed in the middle and requeued, the parts are gathered, and the bytes compared with those of one process.
 #
-# Debian's slurm-wlm and munge are installed where they are missing. Run as root: daemons, keys and state are the test's
-# own, below one folder, and all of it is gone at the end.
+# Debian's slurm-wlm and munge are installed where they are missing. Daemons, which need root, keys and state are the
+# test's own, below one folder, and all of it is gone at the end.
 #
 # usage: LORA_SURGERY=path/to/lora-surgery Tests/Cluster/slurm.sh
 set -euo pipefail
 
 program=$(realpath "${LORA_SURGERY:?the program to test}")
+if [ "$(id -u)" != 0 ]; then exec sudo LORA_SURGERY="$program" "$0"; fi
 demo=$(cd "$(dirname "$0")/../../fixtures/demo" && pwd)
 folder=$(mktemp -d)
 # munged insists on folders that only their owner can write.

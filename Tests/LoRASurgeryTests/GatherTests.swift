@@ -337,10 +337,13 @@ struct PartModels {
       ])
     let writer = try CheckpointWriter(
       plan, replacing: true, inputs: [], interruption: Interruption())
+    let stage = WriteStage()
     for (index, tensor) in file.tensors.enumerated() {
       let bytes = try tensor.bytes()
-      try writer.write(bytes.span.bytes, to: PlannedTensor(file: 0, tensor: index), at: 0)
+      try writer.write(
+        bytes.span.bytes, to: PlannedTensor(file: 0, tensor: index), at: 0, through: stage)
     }
+    try stage.flush()
     try writer.commit()
   }
 }

@@ -25,12 +25,13 @@ extension GatherRequest {
     }
     var report = OperationReport(command: "gather", modules: entries.map(\.report))
     report.adapters = origin.adapters
-    report.warnings =
-      pieces.manifest.warnings
-      + MergePlan.layoutNotes(
-        plan.kind, companions: origin.companions, configChange: origin.configChange)
+    report.warnings = pieces.manifest.warnings
     if let direction = MergeRequest.Direction(rawValue: pieces.manifest.command) {
+      report.warnings += MergePlan.layoutNotes(
+        plan.kind, companions: origin.companions, configChange: origin.configChange)
       report.warnings += report.mergeWarnings(direction)
+    } else {
+      report.warnings += plan.metadataNotes
     }
     report.totals.bytesWritten = dryRun ? 0 : plan.byteCount
     if dryRun { return report }

@@ -18,8 +18,8 @@ extension MergeRequest {
     }
     if direction == .unmerge, let undo { return try restore(from: undo, execution) }
     let stopwatch = Stopwatch()
-    let model = try Checkpoint(opening: self.model)
-    let plan = try MergePlan(self, model: model)
+    let model = try Checkpoint(opening: self.model, limits: execution.limits)
+    let plan = try MergePlan(self, model: model, limits: execution.limits)
     if let part { return try run(part, of: plan, model, execution) }
     var report: OperationReport
     if dryRun {

@@ -29,6 +29,12 @@ struct DividedRewriting {
     _ part: Part, to output: String, replacing: Bool, dryRun: Bool, _ execution: Execution
   ) throws(SurgeryError) -> OperationReport {
     let stopwatch = Stopwatch()
+    if let other = self.output.files.first(where: { !Self.formats.contains($0.format) }) {
+      throw SurgeryError(
+        .unsupported, "part.format", "results in this format are not made in parts", file: output,
+        expected: "safetensors, npz or npy", found: other.format.rawValue,
+        hint: "leave --part out")
+    }
     let share = share(of: part)
     var report: OperationReport
     if dryRun {
@@ -47,6 +53,9 @@ struct DividedRewriting {
     report.totals.peakMemory = Stopwatch.peakMemory
     return report
   }
+
+  /// Formats that hold tensors and texts, and nothing else that a piece would have to carry.
+  private static let formats: [FileFormat] = [.safetensors, .npz, .npy]
 
   private func manifest(
     of part: Part, _ execution: Execution
