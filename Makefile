@@ -5,7 +5,7 @@ PREFIX ?= /usr/local
 SWIFT ?= swift
 BINARY = $$($(SWIFT) build -c release --show-bin-path)/lora-surgery
 
-.PHONY: demo build test corpus fuzz interop torture bench format lint install packages clean
+.PHONY: demo build test corpus fuzz interop torture cluster bench format lint install packages clean
 
 demo: build
 	@rm -rf .build/demo && mkdir -p .build/demo
@@ -37,6 +37,10 @@ interop: build
 # Kills, full disks and I/O errors at every stage of a merge; MODE=long takes hours.
 torture: build
 	LORA_SURGERY="$(BINARY)" Tests/Torture/crash.sh $(or $(MODE),quick)
+
+# Job arrays on a Slurm of the test's own, with a task killed and requeued; as root or with sudo.
+cluster: build
+	LORA_SURGERY="$(BINARY)" Tests/Cluster/slurm.sh
 
 bench: build
 	Benchmarks/run.sh

@@ -52,6 +52,7 @@ extension ResizeRequest {
     }
     result.modules = zip(result.modules, reports).filter { $1.rank != 0 }.map(\.0)
     var report = OperationReport(command: "resize", modules: reports)
+    report.input = adapter
     report.warnings = source.provenance.warnings
     report.totals.bytesRead = source.byteCount
     result.provenance.command = (["resize"] + ranks.words).joined(separator: " ")
