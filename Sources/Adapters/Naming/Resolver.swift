@@ -153,6 +153,7 @@ struct Resolver {
   ) throws(SurgeryError) -> [Fit] {
     var result: [Fit] = []
     var firstRow = 0
+    let whole = candidate.entries.count > 1 ? try fused(module, candidate) : nil
     for entry in candidate.entries {
       guard let stored = tensors[entry.tensor]?.source ?? base[entry.tensor] else { continue }
       guard stored.info.dtype.isFloatingPoint else {
@@ -162,35 +163,68 @@ struct Resolver {
           hint: "dequantise the base first")
       }
       var update = module.update
-      if candidate.entries.count > 1 {
-        let rows = firstRow..<(firstRow + stored.info.shape.rows)
+      if let whole {
+        let rows = firstRow..<(firstRow + (entry.part?.count ?? stored.info.shape.rows))
         firstRow = rows.upperBound
-        guard let slice = update.slice(rows: rows) else {
+        guard let slice = whole.slice(rows: rows) else {
           throw SurgeryError.unsupportedAdapter(
             "the base splits a module that the adapter changes as one", id: "unsupported-layout",
             found: candidate.entries.map(\.tensor.text).listed())
         }
+        guard let slice = slice.update else { continue }
         update = slice
       }
       let fitted = try update.fitted(
-        to: FittingTarget(
-          name: entry.tensor, shape: stored.info.shape, part: entry.part,
-          saidTransposed: options.isTransposed(module.name),
-          knownTransposed: architecture.isTransposed(entry.tensor),
-          configuredTransposed: adapter.fanInFanOut, modelType: architecture.modelType,
-          enabledParts: options.enabledParts(module.name),
-          heads: AttentionHeads(config: base.config)))
+        to: target(module, entry.tensor, shape: stored.info.shape, part: entry.part))
       result.append(
         Fit(
           tensor: entry.tensor, fitted: fitted,
           rows: entry.part ?? 0..<max(fitted.update.rows, 1)))
     }
-    if candidate.entries.count > 1, firstRow != module.update.rows {
+    if let whole, firstRow != whole.rows {
       throw SurgeryError.adapter(
         "shape", "the adapter does not fit the base", expected: "\(firstRow) rows",
-        found: "\(module.update.rows) rows")
+        found: "\(whole.rows) rows")
     }
     return result
+  }
+
+  private func target(
+    _ module: ModuleUpdate, _ tensor: TensorName, shape: Shape, part: Range<Int>? = nil
+  ) -> FittingTarget {
+    FittingTarget(
+      name: tensor, shape: shape, part: part, saidTransposed: options.isTransposed(module.name),
+      knownTransposed: architecture.isTransposed(tensor),
+      configuredTransposed: adapter.fanInFanOut, modelType: architecture.modelType,
+      enabledParts: options.enabledParts(module.name),
+      heads: AttentionHeads(config: base.config))
+  }
+
+  /// The update as it would fit the tensor that the pieces make up together.
+  private func fused(
+    _ module: ModuleUpdate, _ candidate: BaseNames.Candidate
+  ) throws(SurgeryError) -> any Update {
+    guard let first = candidate.entries.first, let shape = base[first.tensor]?.info.shape else {
+      return module.update
+    }
+    let heights = candidate.entries.map { $0.part?.count ?? base[$0.tensor]?.info.shape.rows ?? 0 }
+    let rows = heights.reduce(0, +)
+    var dimensions = [rows] + shape.dimensions.dropFirst()
+    if let stack = module.update as? StackedLowRank, stack.experts > 0,
+      rows.isMultiple(of: stack.experts)
+    {
+      dimensions = [stack.experts, rows / stack.experts, shape.columns]
+    }
+    guard let together = Shape(dimensions) else { return module.update }
+    var target = target(module, first.tensor, shape: together)
+    target.pieces = heights
+    let fitted = try module.update.fitted(to: target)
+    guard !fitted.isTransposed else {
+      throw SurgeryError.unsupportedAdapter(
+        "the base splits a module that the adapter changes transposed", id: "unsupported-layout",
+        found: candidate.entries.map(\.tensor.text).listed())
+    }
+    return fitted.update
   }
 
   private mutating func commit(
@@ -261,21 +295,5 @@ struct Resolver {
     resolved.additions =
       additions.values.sorted { $0.name < $1.name } + (untiedHead().map { [$0] } ?? [])
     return resolved
-  }
-}
-
-extension Update {
-  /// The part of the update that changes some rows, where its kind can be cut.
-  func slice(rows: Range<Int>) -> (any Update)? {
-    guard rows.upperBound <= self.rows else { return nil }
-    switch self {
-    case var pair as LowRank:
-      pair.up = pair.up.rows(rows)
-      return pair
-    case var difference as FullDifference:
-      difference.difference = difference.difference.rows(rows)
-      return difference
-    default: return nil
-    }
   }
 }
