@@ -24,7 +24,6 @@ struct PEFTLoRABuilder {
       return
     }
     try config.refuseVariants()
-    try config.refuseModifiedBase()
     rank = try config.positive("r", default: 8)
     alpha = try config.number("lora_alpha", default: 8)
     ranks = try config.ranks("rank_pattern")
@@ -83,6 +82,16 @@ struct PEFTLoRABuilder {
     guard let down = parts.removeValue(forKey: downName),
       let up = parts.removeValue(forKey: upName)
     else { throw incomplete(module, downName, upName) }
+    if parts.isEmpty, !embedding,
+      let update = try PEFTBlockDiagonal(config)?.update(of: module.path, down: down, up: up)
+    {
+      let (scale, alpha) = try scale(of: module.path, rank: update.rank ?? 1)
+      return [
+        ModuleUpdate(
+          name: module.path, target: TargetReference(module: module.path), update: update,
+          scale: scale, alpha: alpha)
+      ]
+    }
     let update = try lowRank(module.path, down: down, up: up, embedding: embedding)
     let (scale, usedAlpha) = try scale(of: module.path, rank: update.up.columns)
     let magnitude = parts.removeValue(forKey: "lora_magnitude_vector")

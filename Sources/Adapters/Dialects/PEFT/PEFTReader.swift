@@ -81,6 +81,8 @@ enum PEFTReader: DialectReader {
     let moduleOptions = try ModuleOptions(options)
     switch config?.type ?? "LORA" {
     case "LORA":
+      if options.residualBase == nil { try config?.refuseModifiedBase() }
+      adapter.provenance.baseChange = config?.baseChange
       let builder = try PEFTLoRABuilder(
         config: config, file: files.file.file.path, options: moduleOptions)
       try builder.build(modules, into: &adapter)
