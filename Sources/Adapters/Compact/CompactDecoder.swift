@@ -147,6 +147,13 @@ struct CompactDecoder {
         update: try update(member(json, "update")), scale: try number(json, "scale"),
         alpha: try number(json, "alpha"))
       module.isOptional = try flag(json, "optional")
+      if json["enlarged"] != nil {
+        var shape: [Int] = []
+        for size in try list(json, "enlarged").prefix(8) {
+          shape.append(try integer(size, "enlarged"))
+        }
+        module.enlargedShape = shape
+      }
       if let repetitions = json["repetitions"] {
         // A library that applies a change more than a few times is not to be expected.
         module.repetitions = try integer(repetitions, "repetitions", from: 1)

@@ -357,10 +357,12 @@ struct Resolver {
           + "--allow-unmatched leaves them out")
     }
     var warnings = adapter.provenance.warnings
+    if let warning = adapter.provenance.warning(ofBase: base) { warnings.append(warning) }
     warnings += missing.map { "\($0.key): no tensor \($0.name) in the base; left out" }
     warnings += notes.sorted { $0.key < $1.key }.map { "\($0.key) (\($0.value) tensors)" }
     if architecture.tiesEmbeddings, !untiesEmbeddings,
       additions.isEmpty, untiedHead() == nil,
+      !base.tensors.contains(where: { BaseNames.isHead(ModuleUpdate.split($0.name.text).module) }),
       tensors.values.contains(where: { $0.replacement != nil && BaseNames.isEmbedding($0.name) })
     {
       warnings.append(

@@ -40,7 +40,8 @@ public struct Butterfly: Update {
     blocks: Factor, stages: Int, blockSize: Int, convention: Convention, rescale: Factor? = nil
   ) throws(SurgeryError) {
     guard blocks.dtype.isFloatingPoint else { throw blocks.notFloating }
-    guard stages > 0, blockSize > 0, blocks.columns == blockSize * blockSize,
+    // Each stage doubles the rows that are mixed.
+    guard stages > 0, stages <= 30, blockSize > 0, blockSize < 1 << 24, blocks.columns == blockSize * blockSize,
       blocks.rows.isMultiple(of: stages)
     else {
       throw SurgeryError.adapter(

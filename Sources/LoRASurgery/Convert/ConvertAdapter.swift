@@ -20,7 +20,7 @@ extension ConvertRequest {
         .usage, "convert.ranks", "converting to another dialect keeps the ranks",
         hint: "--as lora factors updates anew; resize changes ranks")
     }
-    let source = try Adapter(opening: input, options: adapterOptions)
+    let source = try Adapter(opening: input, options: adapterOptions.withoutResidualBase)
     let base = try ConversionBase(opening: base)
     var output = try AdapterOutput(
       to: output, dialect: dialect, like: source, dtype: dtype, force: force, dryRun: dryRun,

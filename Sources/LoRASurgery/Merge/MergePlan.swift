@@ -45,6 +45,10 @@ struct MergePlan {
         "\(model.companions.count) files beside the tensors are not part of a single file: "
           + model.companions.map(\.relativePath).sorted().prefix(8).joined(separator: ", "))
     }
+    let hashes = output.dropContentHashes()
+    if !hashes.isEmpty {
+      warnings.append("metadata: \(hashes.joined(separator: ", ")) left out, for the tensors change")
+    }
     self.output = output
     let all = planned + additions
     steps = zip(all, places).compactMap { rewrite, place in place.map { rewrite.step(at: $0) } }
