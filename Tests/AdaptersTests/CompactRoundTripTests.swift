@@ -11,8 +11,8 @@ struct CompactRoundTripTests {
   static let fixtures =
     (Fixtures.folders(in: "peft").map { "peft/\($0)" }
     + Fixtures.folders(in: "others").map { "others/\($0)" }).filter { name in
-      let adapter = try? Adapter(opening: path(of: name))
-      return !(adapter?.modules.contains { $0.update is UnsolvedPair } ?? false)
+      guard let adapter = try? Adapter(opening: path(of: name)) else { return false }
+      return !adapter.modules.contains { $0.update is UnsolvedPair }
     }
 
   @Test("Every dialect's adapters come back bit for bit", arguments: fixtures)
