@@ -227,7 +227,9 @@ extension CompactDecoder {
   }
 
   private func tiled(_ json: JSONValue) throws(SurgeryError) -> TiledLowRank {
-    let (rows, columns) = (try integer(json["rows"], "rows"), try integer(json["columns"], "columns"))
+    let (rows, columns) = (
+      try integer(json["rows"], "rows"), try integer(json["columns"], "columns")
+    )
     var tiles: [TiledLowRank.Tile] = []
     for tile in try list(json, "tiles") {
       let update = try lowRank(member(tile, "update"))

@@ -59,7 +59,8 @@ enum LanguageModelNames {
       let (old, new) = visionNames.first(where: { path.hasSuffix(".\($0.0)") })
     else { return [] }
     let name = path.dropLast(old.count) + new
-    let short = name.split(separator: "encoder.layer.", maxSplits: 1, omittingEmptySubsequences: false)
+    let short = name.split(
+      separator: "encoder.layer.", maxSplits: 1, omittingEmptySubsequences: false)
     return short.count == 2 ? [String(name), "\(short[0])layers.\(short[1])"] : [String(name)]
   }
 }

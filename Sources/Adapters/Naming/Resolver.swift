@@ -44,7 +44,8 @@ struct Resolver {
   /// Whether a tied module repeats a change that its partner has already: `ensure_weight_tying` stores both
   /// (peft:src/peft/tuners/lora/model.py).
   func repeatsPartner(_ module: ModuleUpdate) -> Bool {
-    guard ensuresTying, let entry = names.candidates(for: options.renamed(module.target)).first?.entries.first
+    guard ensuresTying,
+      let entry = names.candidates(for: options.renamed(module.target)).first?.entries.first
     else { return false }
     return tensors[entry.tensor]?.updates.isEmpty == false
   }

@@ -41,7 +41,8 @@ public struct Butterfly: Update {
   ) throws(SurgeryError) {
     guard blocks.dtype.isFloatingPoint else { throw blocks.notFloating }
     // Each stage doubles the rows that are mixed.
-    guard stages > 0, stages <= 30, blockSize > 0, blockSize < 1 << 24, blocks.columns == blockSize * blockSize,
+    guard stages > 0, stages <= 30, blockSize > 0, blockSize < 1 << 24,
+      blocks.columns == blockSize * blockSize,
       blocks.rows.isMultiple(of: stages)
     else {
       throw SurgeryError.adapter(
@@ -179,7 +180,9 @@ struct LoadedButterfly<Scalar: BLASScalar>: LoadedUpdate {
   let scale: Double
   let rescale: [Double]?
 
-  /// The factor of an output. PEFT knows no strength, LyCORIS applies it to the rotations alone.
+  /// The factor of an output.
+  ///
+  /// PEFT knows no strength, LyCORIS applies it to the rotations alone.
   private func factor(_ row: Int, _ weight: Double) -> Double? {
     rescale.map { turnsInputs ? 1 + weight * scale * ($0[row] - 1) : $0[row] }
   }

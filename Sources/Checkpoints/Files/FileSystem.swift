@@ -184,11 +184,10 @@ enum FileSystem {
     }
   }
 
-  /// Starts writing a range to disk without waiting, so that the flush at the end finds little left to do.
-  ///
-  /// A failure shows in the flush; this call only gives the disk its work early.
-  static func startWriteback(_ descriptor: FileDescriptor, at offset: UInt64, count: Int) {
-    _ = lora_start_writeback(descriptor.rawValue, Int64(clamping: offset), Int64(count))
+  /// Opens an existing file for writes past the page cache, or returns `nil` where there is no such thing.
+  static func openDirect(_ path: FilePath) -> FileDescriptor? {
+    let result = unsafe path.withPlatformString { unsafe lora_open_direct($0) }
+    return result < 0 ? nil : FileDescriptor(rawValue: result)
   }
 
   /// Flushes a folder, so that a rename in it survives a power cut.
@@ -269,9 +268,16 @@ extension SurgeryError {
       Self(.missingInput, "file.missing", "no such file or folder", file: path)
     case .permissionDenied, .notPermitted:
       Self(.permission, "file.permission", "not permitted to read", file: path)
+    case .tooManyOpenFiles, .tooManyOpenFilesInSystem: openFiles(path, call, error)
     default:
       Self(.io, "io.read", "\(call) failed: \(error.description)", file: path)
     }
+  }
+
+  private static func openFiles(_ path: String, _ call: String, _ error: Errno) -> Self {
+    Self(
+      .io, "io.open-files", "\(call) failed: \(error.description)", file: path,
+      hint: "'ulimit -Hn' is the most files that may be open; an .npz is one file")
   }
 
   /// The error for a system call that failed on an output.
@@ -295,6 +301,7 @@ extension SurgeryError {
       Self(
         .io, "output.no-space", "\(call) failed: \(error.description)", file: path,
         hint: "free space there, or choose another output")
+    case .tooManyOpenFiles, .tooManyOpenFilesInSystem: openFiles(path, call, error)
     default:
       Self(.io, "io.write", "\(call) failed: \(error.description)", file: path)
     }

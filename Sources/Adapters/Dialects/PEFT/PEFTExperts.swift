@@ -16,6 +16,7 @@ struct PEFTExperts {
   /// - Parameters:
   ///   - config: The configuration.
   ///   - rank: The rank of a module or parameter by its path.
+  /// - Throws: `adapter.config`.
   init?(
     _ config: PEFTConfig?, rank: @escaping @Sendable (String) -> Int
   ) throws(SurgeryError) {

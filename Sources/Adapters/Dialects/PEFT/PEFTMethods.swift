@@ -4,7 +4,8 @@ import Tensors
 enum PEFTMethods {
   /// A method that can be merged from its files and the base.
   enum Method: Sendable {
-    case loha, lokr, ia3, oft, boft, adaLoRA, vera, hira, deLoRA, hra, c3a, shira, miss, layerNorm, tokens
+    case loha, lokr, ia3, oft, boft, adaLoRA, vera, hira, deLoRA, hra, c3a, shira, miss, layerNorm,
+      tokens
     case graLoRA, vbLoRA
   }
 
