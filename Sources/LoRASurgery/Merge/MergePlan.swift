@@ -49,6 +49,11 @@ struct MergePlan {
     if output.kind == .folder, let configEdit {
       originalConfig = try output.apply(configEdit, of: model)
     }
+    let hashes = output.dropContentHashes()
+    if !hashes.isEmpty {
+      warnings.append(
+        "metadata: \(hashes.joined(separator: ", ")) left out, for the tensors change")
+    }
     layoutNotes = Self.layoutNotes(
       output.kind, companions: model.companions.map(\.relativePath),
       configChange: configEdit?.summary)
