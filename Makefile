@@ -12,7 +12,8 @@ BASH_COMPLETIONS ?= share/bash-completion/completions
 ZSH_COMPLETIONS ?= share/zsh/site-functions
 FISH_COMPLETIONS ?= share/fish/vendor_completions.d
 
-.PHONY: demo build test corpus fuzz interop torture bench format lint man docs install uninstall can-install deb packages clean
+.PHONY: demo build test corpus fuzz interop torture cluster bench format lint man docs install uninstall \
+  can-install deb packages clean
 
 demo: build
 	@rm -rf .build/demo && mkdir -p .build/demo
@@ -44,6 +45,10 @@ interop: build
 # Kills, full disks and I/O errors at every stage of a merge; MODE=long takes hours.
 torture: build
 	LORA_SURGERY="$(BINARY)" Tests/Torture/crash.sh $(or $(MODE),quick)
+
+# Job arrays on a Slurm of the test's own, with a task killed and requeued; as root or with sudo.
+cluster: build
+	LORA_SURGERY="$(BINARY)" Tests/Cluster/slurm.sh
 
 bench: build
 	Benchmarks/run.sh

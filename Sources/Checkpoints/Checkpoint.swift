@@ -5,7 +5,7 @@ public import Tensors
 /// Opening reads headers, indices and `config.json`; no tensor's data is touched.
 public struct Checkpoint: Sendable {
   /// How the files of a checkpoint lie on disk.
-  public enum Layout: Sendable, Hashable {
+  public enum Layout: Sendable, Hashable, Codable {
     /// A single file.
     case file
     /// A folder with one file of tensors, by its name in the folder.
@@ -24,6 +24,12 @@ public struct Checkpoint: Sendable {
     public var relativePath: String
     /// The path to read it from.
     public var path: String
+
+    /// Names a file that comes along.
+    public init(relativePath: String, path: String) {
+      self.relativePath = relativePath
+      self.path = path
+    }
   }
 
   /// The path as the user named it.
@@ -43,7 +49,17 @@ public struct Checkpoint: Sendable {
 
   private let positions: [TensorName: Int]
 
-  init(
+  /// Describes a checkpoint whose files are opened.
+  ///
+  /// - Parameters:
+  ///   - path: The path for messages.
+  ///   - layout: How its files lie on disk.
+  ///   - files: The files of tensors, with their paths relative to the checkpoint's folder.
+  ///   - companions: The files that come along.
+  ///   - config: The model's `config.json`.
+  ///   - warnings: What was read though it is unusual.
+  /// - Throws: `index.repeated` where two files have the same tensor.
+  public init(
     path: String, layout: Layout, files: [(relativePath: String, file: TensorFile)],
     companions: [Companion], config: JSONValue?, warnings: [String] = []
   ) throws(SurgeryError) {

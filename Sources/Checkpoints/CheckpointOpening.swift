@@ -2,6 +2,13 @@ import SystemPackage
 public import Tensors
 
 extension Checkpoint {
+  /// The names in a folder, in no order; none where it cannot be read.
+  public static func names(inFolder path: String) -> [String] {
+    (try? FileSystem.contents(of: FilePath(path))) ?? []
+  }
+}
+
+extension Checkpoint {
   /// Opens a file, a model folder (single file or sharded), a folder of npy files, or a diffusers pipeline folder.
   ///
   /// - Parameters:

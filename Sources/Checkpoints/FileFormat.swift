@@ -62,7 +62,11 @@ public enum FileFormat: String, Sendable, CaseIterable, Codable {
     // The header length may imitate any magic, so the brace decides before the two-byte magics do.
     let isSpace: (UInt8) -> Bool = { [0x20, 0x09, 0x0A, 0x0D].contains($0) }
     if head.dropFirst(8).first(where: { !isSpace($0) }) == UInt8(ascii: "{") { return .safetensors }
-    if head.starts(with: Array("PK".utf8)) { return Self.byExtension(file.path, or: .npz) }
+    if head.starts(with: Array("PK".utf8)) {
+      // PyTorch writes its pickle as the first member, so that a name of no known kind does not matter.
+      let member = String(decoding: head.dropFirst(30).prefix(128), as: UTF8.self)
+      return Self.byExtension(file.path, or: member.contains("data.pkl") ? .torch : .npz)
+    }
     if head[0] == 0x80 { return .torch }
     if head.starts(with: [0x1F, 0x8B]) || head.starts(with: Array("BZh".utf8))
       || head.starts(with: [0xFD] + Array("7zXZ".utf8))

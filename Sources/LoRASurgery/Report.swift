@@ -105,6 +105,12 @@ public struct OperationReport: Sendable, Codable {
   public var command: String
   /// The program's version.
   public var version = Version.current
+  /// The command whose parts were gathered.
+  public var gathered: String?
+  /// The part of the operation that this is a report of.
+  public var part: PartReport?
+  /// What was read, where a command takes one input after the other.
+  public var input: String?
   /// Where the result went; absent for a dry run.
   public var output: String?
   /// One entry for each tensor of the input.

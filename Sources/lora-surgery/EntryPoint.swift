@@ -20,7 +20,8 @@ struct LoRASurgeryCommand: ParsableCommand {
     subcommands: [
       InspectCommand.self, ExtractCommand.self, SpectrumCommand.self, MergeCommand.self,
       UnmergeCommand.self, ResizeCommand.self, CombineCommand.self, CompareCommand.self,
-      VerifyCommand.self, ConvertCommand.self, CheckCommand.self, DoctorCommand.self,
+      VerifyCommand.self, ConvertCommand.self, CheckCommand.self, GatherCommand.self,
+      DoctorCommand.self,
     ])
 
   static func main() {

@@ -15,7 +15,10 @@ struct CompactRoundTripTests {
     let adapter = try? Adapter(opening: path(of: name))
     return adapter?.modules.contains { $0.update is UnsolvedPair } ?? false
   }
-  static let fixtures = all.filter { !unsolved.contains($0) }
+  /// Those that can be read alone.
+  static let fixtures = all.filter {
+    !unsolved.contains($0) && (try? Adapter(opening: path(of: $0))) != nil
+  }
 
   @Test("What only a base orients is refused, not guessed", arguments: unsolved)
   func refused(_ name: String) throws {

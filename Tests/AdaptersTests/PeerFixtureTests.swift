@@ -77,7 +77,8 @@ struct DialectFixtureTests {
   func merge(_ name: String) throws {
     let folder = Fixtures.path("others/\(name)")
     let files = Fixtures.folders(in: "others/\(name)")
-    let options = try Self.options("\(folder)/options.json", files.contains("options.json"))
+    var options = try Self.options("\(folder)/options.json", files.contains("options.json"))
+    if files.contains("residual") { options.residualBase = "\(folder)/residual" }
     let base = try Checkpoint(
       opening: "\(folder)/\(files.contains("base") ? "base" : "base.safetensors")")
     let adapter = try Adapter(

@@ -3,28 +3,50 @@ import Foundation
 /// One run of the built program.
 struct Command {
   let status: Int32
-  let output: String
+  /// Standard output as it is.
+  let bytes: Data
   let errors: String
+
+  /// Standard output as text.
+  var output: String { String(decoding: bytes, as: UTF8.self) }
 
   /// Runs the program to its end.
   init(_ words: String...) throws { try self.init(words: words) }
 
   /// Runs the program to its end.
-  init(words: [String]) throws {
+  ///
+  /// - Parameters:
+  ///   - words: The command line.
+  ///   - input: What the program reads from standard input.
+  ///   - environment: Variables beside those of the tests.
+  ///   - readsOutput: Whether standard output has a reader; if not, its pipe is closed from the beginning.
+  /// - Throws: What starting the program throws.
+  init(
+    words: [String], input: String? = nil, environment: [String: String] = [:],
+    readsOutput: Bool = true
+  ) throws {
     let process = Process()
     process.executableURL = Self.program
     process.arguments = words
-    let (output, errors) = (Pipe(), Pipe())
+    process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
+    let (output, errors, text) = (Pipe(), Pipe(), Pipe())
     process.standardOutput = output
     process.standardError = errors
-    process.standardInput = FileHandle.nullDevice
+    process.standardInput = input == nil ? FileHandle.nullDevice : text.fileHandleForReading
+    if !readsOutput { try output.fileHandleForReading.close() }
     try process.run()
-    // Both pipes stay far below their capacity, so reading one after the other cannot block.
-    let text = output.fileHandleForReading.readDataToEndOfFile()
+    if let input {
+      let writing = text.fileHandleForWriting
+      Thread.detachNewThread {
+        try? writing.write(contentsOf: Data(input.utf8))
+        try? writing.close()
+      }
+    }
+    // The other pipe stays far below its capacity, so reading one after the other cannot block.
+    bytes = readsOutput ? output.fileHandleForReading.readDataToEndOfFile() : Data()
     let said = errors.fileHandleForReading.readDataToEndOfFile()
     process.waitUntilExit()
     status = process.terminationReason == .exit ? process.terminationStatus : -1
-    self.output = String(decoding: text, as: UTF8.self)
     self.errors = String(decoding: said, as: UTF8.self)
   }
 

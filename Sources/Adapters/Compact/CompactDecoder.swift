@@ -11,6 +11,9 @@ struct CompactDecoder {
   /// Numbers in the header beyond this serve only to overflow a product.
   static let largest = 1 << 31
 
+  /// Elements of a view that repeats rows: a gigabyte of single precision, more than experts share in any model known.
+  private static let maximumRepeated = 1 << 28
+
   /// The error for a member that is missing or wrong.
   func wrong(_ what: String, expected: String? = nil, found: String? = nil) -> SurgeryError {
     SurgeryError(
@@ -110,8 +113,9 @@ struct CompactDecoder {
           }
           order.append(row)
         }
-        // An order that repeats rows could make a view of any size.
-        guard order.count <= factor.rows else {
+        // An order that repeats rows, as for a factor that experts share, could make a view of any size.
+        let (elements, overflow) = order.count.multipliedReportingOverflow(by: factor.columns)
+        guard order.count <= factor.rows || (!overflow && elements <= Self.maximumRepeated) else {
           throw wrong("an order has more rows than its matrix", expected: "\(factor.rows)")
         }
         factor = factor.rows(in: order)
@@ -155,6 +159,13 @@ struct CompactDecoder {
         throw wrong("an update is larger than any tensor")
       }
       module.isOptional = try flag(json, "optional")
+      if json["enlarged"] != nil {
+        var shape: [Int] = []
+        for size in try list(json, "enlarged").prefix(8) {
+          shape.append(try integer(size, "enlarged"))
+        }
+        module.enlargedShape = shape
+      }
       if let repetitions = json["repetitions"] {
         // A library that applies a change more than a few times is not to be expected.
         module.repetitions = try integer(repetitions, "repetitions", from: 1)

@@ -88,6 +88,9 @@ struct CompactEncoder {
     if let scale = module.scale { members.append(.init("scale", .double(scale))) }
     if let alpha = module.alpha { members.append(.init("alpha", .double(alpha))) }
     if module.isOptional { members.append(.init("optional", .bool(true))) }
+    if let shape = module.enlargedShape {
+      members.append(.init("enlarged", .array(shape.map { .integer($0) })))
+    }
     if module.repetitions != 1 {
       members.append(.init("repetitions", .integer(module.repetitions)))
     }

@@ -38,6 +38,13 @@ extension CompactDecoder {
       for index in try list(json, "indices") { indices.append(try integer(index, "index")) }
       return try RowReplacement(view(json, "values"), indices: indices)
     case "stacked": return try stacked(json)
+    case "tiled": return try tiled(json)
+    case "vector-bank":
+      let bank = try view(json, "bank")
+      return try VectorBank(
+        bank: bank, down: choice(member(json, "down"), bank),
+        up: choice(member(json, "up"), bank), rank: integer(json["rank"], "rank", from: 1))
+    case "butterfly": return try butterfly(json)
     case "parted": return try parted(json)
     case "reinterpreted":
       let factors = try lowRank(member(json, "factors"))
@@ -121,8 +128,13 @@ extension CompactDecoder {
       layout = .tiled
     case let other: throw unknown("a layout", other)
     }
-    return try PatternedDifference(
+    var update = try PatternedDifference(
       algorithm: text(json, "algorithm"), values: values, layout: layout)
+    if json["repeated"] != nil {
+      guard values.columns > 0 else { throw wrong("a tile has no columns") }
+      update.repeatsOutputs = try flag(json, "repeated")
+    }
+    return update
   }
 
   private func decomposed(_ json: JSONValue, depth: Int) throws(SurgeryError) -> Decomposed {
@@ -213,5 +225,65 @@ extension CompactDecoder {
       parts.append((start..<end, update))
     }
     return PartedLowRank(parts: parts, rows: rows)
+  }
+
+  private func tiled(_ json: JSONValue) throws(SurgeryError) -> TiledLowRank {
+    let (rows, columns) = (
+      try integer(json["rows"], "rows"), try integer(json["columns"], "columns")
+    )
+    var tiles: [TiledLowRank.Tile] = []
+    for tile in try list(json, "tiles") {
+      let update = try lowRank(member(tile, "update"))
+      let (own, across) = (try range(tile, "rows"), try range(tile, "columns"))
+      guard own.upperBound <= rows, across.upperBound <= columns, own.count == update.rows,
+        across.count == update.columns
+      else { throw wrong("a rectangle does not fit its factors", found: "\(own), \(across)") }
+      tiles.append(.init(rows: own, columns: across, update: update))
+    }
+    return TiledLowRank(
+      algorithm: try text(json, "algorithm"), tiles: tiles, rows: rows, columns: columns,
+      rank: try integer(json["rank"], "rank", from: 1))
+  }
+
+  private func range(_ json: JSONValue, _ field: String) throws(SurgeryError) -> Range<Int> {
+    let ends = try list(json, field)
+    let start = try integer(ends.first, field)
+    let end = try integer(ends.dropFirst().first, field)
+    guard start <= end else { throw wrong("a range ends before it begins", found: field) }
+    return start..<end
+  }
+
+  private func choice(
+    _ json: JSONValue, _ bank: Factor
+  ) throws(SurgeryError) -> VectorBank.Choice {
+    switch try text(json, "kind") {
+    case "logits":
+      let logits = try view(json, "logits")
+      guard logits.columns == bank.rows else { throw wrong("logits do not fit the bank") }
+      return .logits(logits, most: try integer(json["most"], "most", from: 1))
+    case "chosen":
+      let (indices, weights) = (try view(json, "indices"), try view(json, "weights"))
+      guard indices.columns > 0, weights.rows == indices.rows || weights.count == 0,
+        weights.columns == indices.columns - 1
+      else { throw wrong("weights do not fit their indices") }
+      return .chosen(indices: indices, weights: weights)
+    case let other: throw unknown("a choice of vectors", other)
+    }
+  }
+
+  private func butterfly(_ json: JSONValue) throws(SurgeryError) -> Butterfly {
+    let convention: Butterfly.Convention
+    switch try text(json, "convention") {
+    case "peft": convention = .peft
+    case "lycoris": convention = .lycoris(limit: try number(json, "total_limit"))
+    case let other: throw unknown("a convention", other)
+    }
+    // 2^30 rows are more than a rotation of that many stages can have.
+    let stages = try integer(json["stages"], "stages", from: 1)
+    guard stages <= 30 else { throw wrong("a rotation has too many stages", found: "\(stages)") }
+    return try Butterfly(
+      blocks: view(json, "blocks"), stages: stages,
+      blockSize: integer(json["block_size"], "block_size", from: 1), convention: convention,
+      rescale: viewIfPresent(json, "rescale"))
   }
 }

@@ -46,6 +46,15 @@ extension CompactEncoder {
           ("indices", .array(update.indices.map { .integer($0) })),
         ])
     case let update as StackedLowRank: return try stacked(update)
+    case let update as TiledLowRank: return try tiled(update)
+    case let update as VectorBank:
+      return .kind(
+        "vector-bank",
+        [
+          ("bank", try view(update.bank)), ("down", try choice(update.down)),
+          ("up", try choice(update.up)), ("rank", .integer(update.rank ?? 1)),
+        ])
+    case let update as Butterfly: return try butterfly(update)
     case let update as PartedLowRank: return try parted(update)
     case let update as ReinterpretedLowRank:
       return .kind(
@@ -139,7 +148,9 @@ extension CompactEncoder {
       members += [
         ("layout", .string("sparse")), ("rows", try view(rows)), ("columns", try view(columns)),
       ]
-    case .tiled: members.append(("layout", .string("tiled")))
+    case .tiled:
+      members.append(("layout", .string("tiled")))
+      if update.repeatsOutputs { members.append(("repeated", .bool(true))) }
     }
     return .kind("patterned", members)
   }
@@ -193,9 +204,56 @@ extension CompactEncoder {
     }
     return .kind("parted", [("parts", .array(parts)), ("rows", .integer(update.rows))])
   }
+
+  private mutating func tiled(_ update: TiledLowRank) throws(SurgeryError) -> JSONValue {
+    var tiles: [JSONValue] = []
+    for tile in update.tiles {
+      tiles.append(
+        .object([
+          .init("rows", .range(tile.rows)), .init("columns", .range(tile.columns)),
+          .init("update", try lowRank(tile.update)),
+        ]))
+    }
+    return .kind(
+      "tiled",
+      [
+        ("algorithm", .string(update.algorithm)), ("rows", .integer(update.rows)),
+        ("columns", .integer(update.columns)), ("rank", .integer(update.rank ?? 1)),
+        ("tiles", .array(tiles)),
+      ])
+  }
+
+  private mutating func choice(_ choice: VectorBank.Choice) throws(SurgeryError) -> JSONValue {
+    switch choice {
+    case .logits(let logits, let most):
+      .kind("logits", [("logits", try view(logits)), ("most", .integer(most))])
+    case .chosen(let indices, let weights):
+      .kind("chosen", [("indices", try view(indices)), ("weights", try view(weights))])
+    }
+  }
+
+  private mutating func butterfly(_ update: Butterfly) throws(SurgeryError) -> JSONValue {
+    var members: [(String, JSONValue)] = [
+      ("blocks", try view(update.blocks)), ("stages", .integer(update.stages)),
+      ("block_size", .integer(update.blockSize)),
+    ]
+    switch update.convention {
+    case .peft: members.append(("convention", .string("peft")))
+    case .lycoris(let limit):
+      members.append(("convention", .string("lycoris")))
+      if let limit { members.append(("total_limit", .double(limit))) }
+    }
+    if let rescale = update.rescale { members.append(("rescale", try view(rescale))) }
+    return .kind("butterfly", members)
+  }
 }
 
 extension JSONValue {
+  /// Both ends of a range.
+  fileprivate static func range(_ range: Range<Int>) -> JSONValue {
+    .array([.integer(range.lowerBound), .integer(range.upperBound)])
+  }
+
   /// An object with its kind.
   fileprivate static func kind(_ name: String, _ members: [(String, JSONValue)]) -> JSONValue {
     .object([Member("kind", .string(name))] + members.map { Member($0.0, $0.1) })

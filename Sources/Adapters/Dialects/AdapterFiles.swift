@@ -31,6 +31,8 @@ struct AdapterFiles: Sendable {
     var filePath = FilePath(path)
     if let name = Self.names.first(where: { Self.exists(FilePath(path).appending($0)) }) {
       filePath = FilePath(path).appending(name)
+    } else if let inner = Self.namedAdapter(in: path) {
+      filePath = inner
     } else if Self.isFolder(filePath) {
       guard let only = try Self.onlyFile(in: path, limits) else {
         throw SurgeryError(
@@ -62,6 +64,15 @@ struct AdapterFiles: Sendable {
       configPath = nil
       config = nil
     }
+  }
+
+  /// The file of an adapter that has a name other than `default`, which PEFT gives a folder of its own
+  /// (peft:src/peft/peft_model.py, `save_pretrained`); `nil` where there are several.
+  private static func namedAdapter(in path: String) -> FilePath? {
+    let folders = Checkpoint.names(inFolder: path).sorted().map { FilePath(path).appending($0) }
+      .filter { exists($0.appending("adapter_config.json")) }
+    guard folders.count == 1, let folder = folders.first else { return nil }
+    return names.map { folder.appending($0) }.first { exists($0) }
   }
 
   private static func exists(_ path: FilePath) -> Bool {

@@ -22,6 +22,8 @@ public struct Adapter: Sendable {
     public var baseConfig: JSONValue?
     /// What was read though it is unusual.
     public var warnings: [String] = []
+    /// The initialisation that changed the base before training, so that the factors belong to the residual base.
+    public var baseChange: String?
     /// What a compact file says of itself.
     public var compact: CompactFacts?
     /// The command that made it, with the options that shaped it, where that is known.

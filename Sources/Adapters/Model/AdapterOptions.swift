@@ -92,6 +92,16 @@ public struct AdapterOptions: Sendable, Hashable, Codable {
   /// Whether a module with a tied partner gets a tensor of its own, instead of changing the shared one.
   public var untiesEmbeddings = false
 
+  /// The model that the adapter was trained on, where its initialisation had changed the base (PiSSA, OLoRA, CorDA, …).
+  public var residualBase: String?
+
+  /// The options for working on factors alone, where no residual base is put in: adapters that need one are refused.
+  public var withoutResidualBase: Self {
+    var options = self
+    options.residualBase = nil
+    return options
+  }
+
   /// Nothing said.
   public init() {}
 
@@ -110,6 +120,8 @@ public struct AdapterOptions: Sendable, Hashable, Codable {
     pairs = try fields.decodeIfPresent([Pair].self, forKey: .pairs) ?? []
     renamings = try fields.decodeIfPresent([Renaming].self, forKey: .renamings) ?? []
     allowsUnmatched = try fields.decodeIfPresent(Bool.self, forKey: .allowsUnmatched) ?? false
+    allowsOtherBase = try fields.decodeIfPresent(Bool.self, forKey: .allowsOtherBase) ?? false
+    residualBase = try fields.decodeIfPresent(String.self, forKey: .residualBase)
     untiesEmbeddings = try fields.decodeIfPresent(Bool.self, forKey: .untiesEmbeddings) ?? false
   }
 }

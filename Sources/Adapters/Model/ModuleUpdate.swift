@@ -80,6 +80,8 @@ public struct ModuleUpdate: Sendable {
   public var alpha: Double?
   /// Whether a base without the tensor is none the worse, as for the bias that goes along with a weight.
   public var isOptional = false
+  /// The shape that the target is enlarged to, with zeros at the ends, before it is changed: ComfyUI's `reshape_weight`.
+  public var enlargedShape: [Int]?
   /// How many times the dialect's own library applies the change, which is not always once.
   public var repetitions = 1
   /// What is known of its extraction; whoever changes the update takes it away.
@@ -127,6 +129,9 @@ public struct Replacement: Sendable {
   ///
   /// For example `modules_to_save`, `bias` or `set_weight`.
   public var reason: String
+
+  /// The reason of tensors of PEFT's `modules_to_save`.
+  static let savedModule = "modules_to_save"
 
   /// Creates a replacement.
   public init(target: TargetReference, tensor: StoredTensor, reason: String) {

@@ -4,6 +4,9 @@ struct Alias: Sendable, Hashable {
   var module: String
   /// The equal parts, or the run of rows, of the base's tensor that the name stands for.
   var part: Part = .whole
+  /// The place of the base's tensor, or of its part, among those that together make up the module of that name; `nil` where
+  /// it is the module itself.
+  var piece: Int?
 
   /// Which rows of the base's tensor are meant.
   enum Part: Sendable, Hashable {

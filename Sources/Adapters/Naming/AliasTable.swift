@@ -66,8 +66,18 @@ struct AliasTable: Sendable {
     {
       add(component, name, parameter, Entry(tensor: tensor.name))
     }
-    if let name = LanguageModelNames.torchtune(of: module) {
-      add(component, name, parameter, Entry(tensor: tensor.name))
+    for alias in LanguageModelNames.aliases(of: module) + ExpertNames.aliases(of: module) {
+      add(
+        component, alias.module, parameter,
+        Entry(tensor: tensor.name, order: alias.piece ?? 0, isPiece: alias.piece != nil))
+    }
+    if parameter == "weight" {
+      // Stacked experts are parameters of their module, without a `.weight`.
+      for alias in ExpertNames.stackedAliases(of: module) {
+        add(
+          component, alias.module, "",
+          Entry(tensor: tensor.name, order: alias.piece ?? 0, isPiece: alias.piece != nil))
+      }
     }
     let isFused = parameter.hasPrefix("in_proj_")
     let plain = isFused ? String(parameter.dropFirst("in_proj_".count)) : parameter
@@ -76,7 +86,11 @@ struct AliasTable: Sendable {
     }
     if isFused { add(component, module, plain, Entry(tensor: tensor.name)) }
     for alias in FluxNames.diffusers(of: module) {
-      add(component, alias.module, parameter, Entry(tensor: tensor.name, part: part(alias)))
+      add(
+        component, alias.module, parameter,
+        Entry(
+          tensor: tensor.name, part: part(alias), order: alias.piece ?? 0,
+          isPiece: alias.piece != nil))
     }
     if let (fused, index) = FluxNames.original(of: module) {
       let isPiece = FluxNames.diffusers(of: fused).count > 1
@@ -90,7 +104,8 @@ struct AliasTable: Sendable {
     _ component: TargetReference.Component?, _ module: String, _ parameter: String, _ entry: Entry
   ) {
     let name = parameter.isEmpty ? module : "\(module).\(parameter)"
-    let flat = String(module.map { $0 == "." ? "_" : $0 }) + "." + parameter
+    let flat =
+      String(module.map { $0 == "." ? "_" : $0 }) + (parameter.isEmpty ? "" : "." + parameter)
     append(entry, to: Key(component: component, name: name), in: &dotted)
     append(entry, to: Key(component: component, name: flat), in: &underscored)
   }

@@ -7,6 +7,8 @@ public struct Architecture: Sendable {
   private let transposedModules: [String]?
   /// Whether the output head shares the input embedding's tensor.
   let tiesEmbeddings: Bool
+  /// Whether the model's class has an output head, by its name.
+  let hasHead: Bool
   /// The configuration's `model_type`.
   let modelType: String?
 
@@ -20,7 +22,13 @@ public struct Architecture: Sendable {
   /// Reads what the base says of itself.
   public init(of base: Checkpoint) {
     modelType = base.config?["model_type"]?.text
-    tiesEmbeddings = base.config?["tie_word_embeddings"]?.flag ?? false
+    // Absent means true to transformers up to version 4; with a head of its own the base has nothing tied.
+    tiesEmbeddings = base.config.map { $0["tie_word_embeddings"]?.flag ?? true } ?? false
+    hasHead = (base.config?["architectures"]?.elements ?? []).contains { element in
+      ["ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "WithLMHead"].contains {
+        element.text?.contains($0) == true
+      }
+    }
     if let type = base.config?["model_type"]?.text {
       transposedModules = Self.conv1DTypes.contains(type) ? Self.conv1DModules : []
     } else {

@@ -18,6 +18,8 @@ public struct FittingTarget: Sendable {
   public var modelType: String?
   /// Which parts of a MergedLinear the user says are enabled.
   public var enabledParts: [Bool]?
+  /// The rows of the tensors that make up a fused module, where the base splits what the adapter changes as one.
+  public var pieces: [Int]?
   /// The attention heads of the base, where its configuration tells them.
   public var heads: AttentionHeads?
 

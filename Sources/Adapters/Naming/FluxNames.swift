@@ -25,9 +25,23 @@ enum FluxNames {
     "final_layer.linear": "proj_out",
   ]
 
+  private static let finalModulation = (
+    original: "final_layer.adaLN_modulation.1", diffusers: "norm_out.linear"
+  )
+
+  private static func swappedHalves(_ module: String) -> [Alias] {
+    [
+      Alias(module: module, part: .block(1, of: 2), piece: 0),
+      Alias(module: module, part: .block(0, of: 2), piece: 1),
+    ]
+  }
+
   /// The names of diffusers for a module of the original layout: one, or the parts of a fused one.
   static func diffusers(of path: String) -> [Alias] {
     if let name = outer[path] { return [Alias(module: name)] }
+    // Shift comes before scale in the original, after it in diffusers (`swap_scale_shift`).
+    if path == finalModulation.original { return swappedHalves(finalModulation.diffusers) }
+    if path == finalModulation.diffusers { return swappedHalves(finalModulation.original) }
     let parts = path.split(separator: ".").map(String.init)
     guard parts.count >= 3 else { return [] }
     let rest = parts[2...].joined(separator: ".")

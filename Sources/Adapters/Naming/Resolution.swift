@@ -70,6 +70,13 @@ public struct ResolvedAdapter: Sendable {
   /// What the user should know.
   public internal(set) var warnings: [String] = []
 
+  /// The files that it is read from: the adapter's, and those of tensors that take the place of the base's.
+  public var inputs: [InputFile] {
+    var seen = Set<ObjectIdentifier>()
+    let replaced = (tensors + additions).filter { $0.replacement != nil }.map(\.source.source.file)
+    return (adapter.inputs + replaced).filter { seen.insert(ObjectIdentifier($0)).inserted }
+  }
+
   private let positions: [TensorName: Int]
 
   init(

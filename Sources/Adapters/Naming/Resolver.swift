@@ -14,6 +14,8 @@ struct Resolver {
   /// Tensors that the result has and the base has not: heads that no longer share their embedding.
   private var additions: [TensorName: TensorUpdates] = [:]
   private let untiesEmbeddings: Bool
+  /// The model that the adapter was trained on, where its initialisation changed the base, and what changed it.
+  private let residual: (model: Checkpoint, reason: String)?
   private var missing: [(name: String, key: String)] = []
   private var notes: [String: Int] = [:]
 
@@ -25,6 +27,11 @@ struct Resolver {
     self.options = try ModuleOptions(options)
     allowsUnmatched = options.allowsUnmatched
     untiesEmbeddings = options.untiesEmbeddings
+    if let change = adapter.provenance.baseChange, let path = options.residualBase {
+      residual = (try Checkpoint(opening: path), "the residual base of \(change)")
+    } else {
+      residual = nil
+    }
     architecture = Architecture(of: base)
     names = BaseNames(base, tiesEmbeddings: architecture.tiesEmbeddings)
   }
@@ -37,10 +44,14 @@ struct Resolver {
   /// Whether a tied module repeats a change that its partner has already: `ensure_weight_tying` stores both
   /// (peft:src/peft/tuners/lora/model.py).
   func repeatsPartner(_ module: ModuleUpdate) -> Bool {
-    guard adapter.provenance.config?["ensure_weight_tying"]?.flag == true,
+    guard ensuresTying,
       let entry = names.candidates(for: options.renamed(module.target)).first?.entries.first
     else { return false }
     return tensors[entry.tensor]?.updates.isEmpty == false
+  }
+
+  private var ensuresTying: Bool {
+    adapter.provenance.config?["ensure_weight_tying"]?.flag == true
   }
 
   /// A change made to fit one tensor.
@@ -73,8 +84,16 @@ struct Resolver {
         found: "\(new)", hint: "use the base that the adapter was trained on")
     }
     var updates = tensors[stored.name] ?? TensorUpdates(name: stored.name, source: stored)
-    // A tied head is stored beside its embedding and is the same tensor.
+    // A tied head is stored beside its embedding and is the same tensor, unless the two were saved as modules of their own:
+    // then merging parts them (peft:src/peft/utils/other.py, `ModulesToSaveWrapper`).
     let isTied = candidates.first?.isTied == true
+    if isTied, replacement.reason == Replacement.savedModule, !ensuresTying {
+      let name = TensorName(replacement.target.tensorName)
+      var head = TensorUpdates(name: name, source: replacement.tensor.renamed(name))
+      head.replacement = replacement.reason
+      additions[name] = head
+      return
+    }
     if isTied, updates.replacement != nil { return }
     if updates.replacement != nil, tiedReplacements.remove(stored.name) == nil {
       throw SurgeryError.adapter(
@@ -153,8 +172,9 @@ struct Resolver {
   ) throws(SurgeryError) -> [Fit] {
     var result: [Fit] = []
     var firstRow = 0
+    let whole = candidate.entries.count > 1 ? try fused(module, candidate) : nil
     for entry in candidate.entries {
-      guard let stored = tensors[entry.tensor]?.source ?? base[entry.tensor] else { continue }
+      guard let stored = try source(of: entry.tensor, for: module) else { continue }
       guard stored.info.dtype.isFloatingPoint else {
         throw SurgeryError.adapter(
           "quantised-base", "the base tensor is quantised or of integers",
@@ -162,47 +182,101 @@ struct Resolver {
           hint: "dequantise the base first")
       }
       var update = module.update
-      if candidate.entries.count > 1 {
-        let rows = firstRow..<(firstRow + stored.info.shape.rows)
+      if let whole {
+        let rows = firstRow..<(firstRow + (entry.part?.count ?? stored.info.shape.rows))
         firstRow = rows.upperBound
-        guard let slice = update.slice(rows: rows) else {
+        guard let slice = whole.slice(rows: rows) else {
           throw SurgeryError.unsupportedAdapter(
             "the base splits a module that the adapter changes as one", id: "unsupported-layout",
             found: candidate.entries.map(\.tensor.text).listed())
         }
+        guard let slice = slice.update else { continue }
         update = slice
       }
       let fitted = try update.fitted(
-        to: FittingTarget(
-          name: entry.tensor, shape: stored.info.shape, part: entry.part,
-          saidTransposed: options.isTransposed(module.name),
-          knownTransposed: architecture.isTransposed(entry.tensor),
-          configuredTransposed: adapter.fanInFanOut, modelType: architecture.modelType,
-          enabledParts: options.enabledParts(module.name),
-          heads: AttentionHeads(config: base.config)))
+        to: target(module, entry.tensor, shape: stored.info.shape, part: entry.part))
       result.append(
         Fit(
           tensor: entry.tensor, fitted: fitted,
           rows: entry.part ?? 0..<max(fitted.update.rows, 1)))
     }
-    if candidate.entries.count > 1, firstRow != module.update.rows {
+    if let whole, firstRow != whole.rows {
       throw SurgeryError.adapter(
         "shape", "the adapter does not fit the base", expected: "\(firstRow) rows",
-        found: "\(module.update.rows) rows")
+        found: "\(whole.rows) rows")
     }
     return result
+  }
+
+  /// The tensor that a module changes: the base's, the one that replaces it, or either enlarged.
+  private func source(
+    of name: TensorName, for module: ModuleUpdate
+  ) throws(SurgeryError) -> StoredTensor? {
+    guard let stored = tensors[name]?.source ?? base[name] else { return nil }
+    guard let shape = module.enlargedShape, shape != stored.info.shape.dimensions else {
+      return stored
+    }
+    guard let enlarged = stored.padded(to: shape) else {
+      throw SurgeryError.adapter(
+        "shape", "the adapter enlarges a tensor to a shape that it does not fit (reshape_weight)",
+        expected: "at least \(stored.info.shape) of base tensor \(name.text)", found: "\(shape)")
+    }
+    return enlarged
+  }
+
+  private func target(
+    _ module: ModuleUpdate, _ tensor: TensorName, shape: Shape, part: Range<Int>? = nil
+  ) -> FittingTarget {
+    FittingTarget(
+      name: tensor, shape: shape, part: part, saidTransposed: options.isTransposed(module.name),
+      knownTransposed: architecture.isTransposed(tensor),
+      configuredTransposed: adapter.fanInFanOut, modelType: architecture.modelType,
+      enabledParts: options.enabledParts(module.name),
+      heads: AttentionHeads(config: base.config))
+  }
+
+  /// The update as it would fit the tensor that the pieces make up together.
+  private func fused(
+    _ module: ModuleUpdate, _ candidate: BaseNames.Candidate
+  ) throws(SurgeryError) -> any Update {
+    guard let first = candidate.entries.first, let shape = base[first.tensor]?.info.shape else {
+      return module.update
+    }
+    let heights = candidate.entries.map { $0.part?.count ?? base[$0.tensor]?.info.shape.rows ?? 0 }
+    let rows = heights.reduce(0, +)
+    var dimensions = [rows] + shape.dimensions.dropFirst()
+    if let stack = module.update as? StackedLowRank, stack.experts > 0,
+      rows.isMultiple(of: stack.experts)
+    {
+      dimensions = [stack.experts, rows / stack.experts, shape.columns]
+    }
+    guard let together = Shape(dimensions) else { return module.update }
+    var target = target(module, first.tensor, shape: together)
+    target.pieces = heights
+    let fitted = try module.update.fitted(to: target)
+    guard !fitted.isTransposed else {
+      throw SurgeryError.unsupportedAdapter(
+        "the base splits a module that the adapter changes transposed", id: "unsupported-layout",
+        found: candidate.entries.map(\.tensor.text).listed())
+    }
+    return fitted.update
   }
 
   private mutating func commit(
     _ fit: Fit, _ module: ModuleUpdate, isTied: Bool
   ) throws(SurgeryError) {
-    guard let stored = base[fit.tensor] else { return }
+    guard let stored = try source(of: fit.tensor, for: module) else { return }
     // A head that is not to share its embedding's tensor gets a copy of it to change.
     let isAdded = isTied && untiesEmbeddings
     let name = isAdded ? TensorName(module.target.tensorName) : fit.tensor
     var updates =
       (isAdded ? additions[name] : tensors[name])
       ?? TensorUpdates(name: name, source: stored.renamed(name))
+    if module.enlargedShape != nil {
+      updates.source = stored.renamed(name)
+      updates.replacement = updates.replacement ?? "enlarged by reshape_weight"
+    }
+    try takeResidual(&updates)
     guard let scale = module.scale else {
       throw SurgeryError.adapter(
         "no-scale", "the adapter's files do not say how it is scaled",
@@ -224,18 +298,55 @@ struct Resolver {
     if isAdded { additions[name] = updates } else { tensors[name] = updates }
   }
 
+  /// Takes the tensor that the adapter was trained on in place of the base's.
+  private func takeResidual(_ updates: inout TensorUpdates) throws(SurgeryError) {
+    guard let (model, reason) = residual, updates.replacement == nil else { return }
+    guard let stored = model[updates.name], stored.info.shape == updates.source.info.shape,
+      stored.info.dtype.isFloatingPoint
+    else {
+      throw SurgeryError.adapter(
+        "modified-base", "the residual base has no such tensor", file: model.path,
+        key: updates.name.text, expected: "\(updates.source.info.shape) as in the base",
+        found: model[updates.name].map { "\($0.info.dtype) \($0.info.shape)" } ?? "none")
+    }
+    updates.source = stored
+    updates.replacement = reason
+  }
+
   /// The head of a model that shared its embedding, where only the embedding was changed and the two are to part.
   private func untiedHead() -> TensorUpdates? {
-    guard untiesEmbeddings, architecture.tiesEmbeddings, additions.isEmpty else { return nil }
+    guard architecture.tiesEmbeddings, additions.isEmpty else { return nil }
     let head = TensorName("lm_head.weight")
     guard base.position(of: head) == nil,
       let embedding = tensors.keys.first(where: { BaseNames.isEmbedding($0) }),
-      let stored = base[embedding]
+      let stored = base[embedding],
+      untiesEmbeddings
+        || tensors[embedding]?.replacement == Replacement.savedModule && !ensuresTying
+          && architecture.hasHead
     else { return nil }
     return TensorUpdates(name: head, source: stored.renamed(head))
   }
 
+  /// Fails where the vocabulary grows in the embedding alone: a head with fewer words would not load.
+  private func checkVocabulary() throws(SurgeryError) {
+    for (name, updates) in tensors where BaseNames.isEmbedding(name) {
+      guard let old = base[name]?.info.shape, updates.source.info.shape.rows > old.rows,
+        let head = base.tensors.first(where: { tensor in
+          BaseNames.isHead(ModuleUpdate.split(tensor.name.text).module)
+            && tensor.info.shape == old
+            && tensors[tensor.name]?.replacement == nil
+        })
+      else { continue }
+      throw SurgeryError.adapter(
+        "vocab", "the adapter enlarges the embedding but not the output head", file: adapter.path,
+        key: name.text, expected: "\(head.name.text) with \(updates.source.info.shape.rows) rows",
+        found: "\(head.info.shape) in the base, nothing in the adapter",
+        hint: "save the adapter with the head in modules_to_save, or resize the base's vocabulary")
+    }
+  }
+
   func finished() throws(SurgeryError) -> ResolvedAdapter {
+    try checkVocabulary()
     if let first = missing.first, !allowsUnmatched {
       throw SurgeryError.adapter(
         "unknown-target", "the base has no tensor for \(missing.count) of the adapter's modules",
@@ -247,9 +358,12 @@ struct Resolver {
           + "--allow-unmatched leaves them out")
     }
     var warnings = adapter.provenance.warnings
+    if let warning = adapter.provenance.warning(ofBase: base) { warnings.append(warning) }
     warnings += missing.map { "\($0.key): no tensor \($0.name) in the base; left out" }
     warnings += notes.sorted { $0.key < $1.key }.map { "\($0.key) (\($0.value) tensors)" }
     if architecture.tiesEmbeddings, !untiesEmbeddings,
+      additions.isEmpty, untiedHead() == nil,
+      !base.tensors.contains(where: { BaseNames.isHead(ModuleUpdate.split($0.name.text).module) }),
       tensors.values.contains(where: { $0.replacement != nil && BaseNames.isEmbedding($0.name) })
     {
       warnings.append(
@@ -260,22 +374,10 @@ struct Resolver {
       unmatched: missing.map(\.key), warnings: warnings)
     resolved.additions =
       additions.values.sorted { $0.name < $1.name } + (untiedHead().map { [$0] } ?? [])
-    return resolved
-  }
-}
-
-extension Update {
-  /// The part of the update that changes some rows, where its kind can be cut.
-  func slice(rows: Range<Int>) -> (any Update)? {
-    guard rows.upperBound <= self.rows else { return nil }
-    switch self {
-    case var pair as LowRank:
-      pair.up = pair.up.rows(rows)
-      return pair
-    case var difference as FullDifference:
-      difference.difference = difference.difference.rows(rows)
-      return difference
-    default: return nil
+    if let head = resolved.additions.first, !untiesEmbeddings {
+      resolved.warnings.append(
+        "embedding and output head part, as in PEFT's merge: \(head.name.text) is added")
     }
+    return resolved
   }
 }

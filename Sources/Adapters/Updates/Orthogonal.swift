@@ -235,7 +235,8 @@ struct LoadedRotation<Scalar: BLASScalar>: LoadedUpdate {
   ) {
     rotate(&block) { turned($0, weight) }
     if let rescale {
-      block.multiplyRows(by: rows.map { Scalar(1 + weight * (rescale[$0] - 1)) })
+      // LyCORIS applies the strength to the rotation alone.
+      block.multiplyRows(by: rows.map { Scalar(rescale[$0]) })
     }
   }
 
@@ -243,10 +244,10 @@ struct LoadedRotation<Scalar: BLASScalar>: LoadedUpdate {
     to block: inout Matrix<Scalar>, rows: Range<Int>, columns: Range<Int>, weight: Double
   ) throws(SurgeryError) {
     if let rescale {
-      guard rescale.allSatisfy({ 1 + weight * ($0 - 1) != 0 }) else {
+      guard rescale.allSatisfy({ $0 != 0 }) else {
         throw SurgeryError.notInvertible("a factor is zero")
       }
-      block.multiplyRows(by: rows.map { Scalar(1 / (1 + weight * (rescale[$0] - 1))) })
+      block.multiplyRows(by: rows.map { Scalar(1 / rescale[$0]) })
     }
     var inverses: [Matrix<Double>] = []
     for index in rotations.indices {

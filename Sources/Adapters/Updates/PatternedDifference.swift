@@ -20,6 +20,8 @@ public struct PatternedDifference: Update {
   public var values: Factor
   /// Where an element comes from.
   public var layout: Layout
+  /// Whether a tiled change has fewer columns than the target has outputs, and is repeated along them: MiSS's "mini".
+  public var repeatsOutputs = false
   private var size: (rows: Int, columns: Int)
 
   /// Describes a patterned change.
@@ -56,8 +58,13 @@ public struct PatternedDifference: Update {
     var fitted = self
     if case .sparse = layout { fitted.size = (target.storedRows, target.storedColumns) }
     if case .tiled = layout {
+      if repeatsOutputs, target.storedRows.isMultiple(of: values.columns) {
+        let order = (0..<target.storedRows).map { $0 % values.columns }
+        fitted.values = values.transposed().rows(in: order).transposed()
+        fitted.size.rows = target.storedRows
+      }
       fitted.size.columns =
-        target.storedRows == rows ? target.storedColumns : target.storedRows
+        target.storedRows == fitted.rows ? target.storedColumns : target.storedRows
     }
     return FittedUpdate(
       update: fitted,

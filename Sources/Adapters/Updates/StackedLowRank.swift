@@ -91,6 +91,24 @@ public struct StackedLowRank: Update {
       update: fitted, isTransposed: false, storedRows: dimensions[0] * dimensions[1])
   }
 
+  /// The change of some rows of one expert, once fitted; `nil` where the rows are of several.
+  func slice(rows: Range<Int>) -> LowRank? {
+    let height = self.rows / max(experts, 1)
+    guard height > 0, !rows.isEmpty, rows.upperBound <= self.rows,
+      rows.lowerBound / height == (rows.upperBound - 1) / height
+    else { return nil }
+    let expert = rows.lowerBound / height
+    let first = rows.lowerBound - expert * height
+    let own =
+      isExpertMajor
+      ? up.rows((expert * outputs)..<((expert + 1) * outputs))
+      : up.transposed().rows(in: (0..<expertRank).map { $0 * experts + expert }).transposed()
+    let inner = down.rows((expert * expertRank)..<((expert + 1) * expertRank))
+    let (upper, lower) =
+      isTransposed ? (inner.transposed(), own.transposed()) : (own, inner)
+    return try? LowRank(up: upper.rows(first..<(first + rows.count)), down: lower)
+  }
+
   /// Reads both factors.
   public func loaded<Scalar: BLASScalar>(
     scale: Double, as scalar: Scalar.Type

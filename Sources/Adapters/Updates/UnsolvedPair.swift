@@ -164,6 +164,9 @@ public struct UnsolvedPair: Update {
 
   private func merged(_ target: FittingTarget, rank: Int) throws(SurgeryError) -> FittedUpdate? {
     let count = first.rows / rank
+    if let pieces = target.pieces, Set(pieces).count > 1 {
+      return try merged(target, rank: rank, count: count, pieces: pieces)
+    }
     guard second.rows % count == 0 else { return nil }
     let height = second.rows / count
     let outputs: Int
@@ -208,6 +211,39 @@ public struct UnsolvedPair: Update {
     return FittedUpdate(
       update: update,
       isTransposed: try target.isTransposed(rows: outputs, columns: first.columns))
+  }
+
+  /// Parts of unequal height: litgpt's queries, keys and values where heads are grouped.
+  private func merged(
+    _ target: FittingTarget, rank: Int, count: Int, pieces: [Int]
+  ) throws(SurgeryError) -> FittedUpdate? {
+    guard first.columns == target.storedColumns else { return nil }
+    let enabled =
+      target.enabledParts ?? [Bool](repeating: count == pieces.count, count: pieces.count)
+    guard enabled.count == pieces.count, enabled.count(where: \.self) == count,
+      zip(enabled, pieces).reduce(0, { $0 + ($1.0 ? $1.1 : 0) }) == second.rows
+    else {
+      throw SurgeryError.adapter(
+        "need-enable-lora", "the enabled parts do not fit the factors",
+        expected: "\(count) of \(pieces.count) parts of \(pieces) rows",
+        found: "\(second.rows) rows of \(second.tensor.name.text)",
+        hint: "--enable-lora true,false,true (the parts in order) says which parts are enabled")
+    }
+    var parts: [(rows: Range<Int>, update: LowRank)] = []
+    var (place, taken, row) = (0, 0, 0)
+    for (isEnabled, height) in zip(enabled, pieces) {
+      if isEnabled {
+        let pair = try LowRank(
+          up: second.rows(taken..<(taken + height)),
+          down: first.rows((place * rank)..<((place + 1) * rank)))
+        parts.append((row..<(row + height), pair))
+        place += 1
+        taken += height
+      }
+      row += height
+    }
+    return FittedUpdate(
+      update: PartedLowRank(parts: parts, rows: target.storedRows), isTransposed: false)
   }
 
   /// Never called on a pair that was fitted.

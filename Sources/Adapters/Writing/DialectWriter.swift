@@ -78,6 +78,11 @@ extension Adapter {
       throw SurgeryError.unsupportedAdapter(
         "adapters of this dialect are not written", found: options.dialect.rawValue)
     }
+    if let module = modules.first(where: { $0.enlargedShape != nil }), writer.dialect != .compact {
+      throw SurgeryError.inexpressible(
+        "a module that enlarges its base tensor", in: writer.dialect, module.name,
+        hint: "--base gives the model; the enlarged tensor is then stored in full")
+    }
     return try writer.plan(try solvedWithoutBase(for: options.dialect), to: path, options: options)
   }
 }

@@ -105,6 +105,16 @@ enum FileSystem {
     try unsafe check(path.withPlatformString { unsafe mkdir($0, 0o777) })
   }
 
+  /// `linkat`, following links: gives a file a second name.
+  static func link(_ file: FilePath, to name: FilePath) throws(Errno) {
+    try unsafe check(
+      file.withPlatformString { from in
+        unsafe name.withPlatformString { to in
+          unsafe linkat(AT_FDCWD, from, AT_FDCWD, to, AT_SYMLINK_FOLLOW)
+        }
+      })
+  }
+
   /// `unlink`.
   static func removeFile(_ path: FilePath) throws(Errno) {
     try unsafe check(path.withPlatformString { unsafe unlink($0) })

@@ -11,6 +11,8 @@ public struct CheckpointPlan: Sendable {
       case copy(of: String)
       /// Written as given.
       case bytes([UInt8])
+      /// The same file under another name where the file system allows it, else a copy; the file must not change later.
+      case link(to: InputFile)
     }
     /// Path inside the output folder.
     public var relativePath: String
@@ -110,14 +112,21 @@ public final class CheckpointWriter: Sendable {
       let file = try transaction.makeFile(extra.relativePath, size: UInt64(bytes.count))
       try file.write(bytes, at: 0)
       return file
+    case .link(let input):
+      if let file = transaction.linkFile(extra.relativePath, to: input) { return file }
+      return try copy(input, as: extra.relativePath, in: transaction)
     case .copy(let path):
-      let input = try InputFile(path)
-      let file = try transaction.makeFile(extra.relativePath, size: input.size)
-      var scratch = [UInt8](repeating: 0, count: 1 << 16)
-      try file.copy(
-        from: input, at: 0, count: Int(input.size), to: 0, scratch: &scratch)
-      return file
+      return try copy(try InputFile(path), as: extra.relativePath, in: transaction)
     }
+  }
+
+  private static func copy(
+    _ input: InputFile, as relativePath: String, in transaction: OutputTransaction
+  ) throws(SurgeryError) -> OutputFile {
+    let file = try transaction.makeFile(relativePath, size: input.size)
+    var scratch = [UInt8](repeating: 0, count: 1 << 16)
+    try file.copy(from: input, at: 0, count: Int(input.size), to: 0, scratch: &scratch)
+    return file
   }
 
   /// Whether tensors of a file must be written one after the other, each from front to back.

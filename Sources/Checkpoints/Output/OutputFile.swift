@@ -42,6 +42,27 @@ public final class OutputFile: Sendable {
     }
   }
 
+  /// Gives an existing file a second name; `nil` where the file system or the file's owner does not allow that.
+  init?(linking input: InputFile, temporary: FilePath, path: String, mode: UInt32) {
+    guard (try? FileSystem.link(FilePath(input.path), to: temporary)) != nil else { return nil }
+    // The path may lead to another file by now than the one that was opened.
+    guard let opened = try? FileDescriptor.open(temporary, .readOnly, options: .closeOnExec) else {
+      try? FileSystem.removeFile(temporary)
+      return nil
+    }
+    guard (try? FileSystem.status(of: opened).isSameFile(as: input.status)) == true,
+      (try? FileSystem.setMode(mode, of: opened)) != nil
+    else {
+      try? opened.close()
+      try? FileSystem.removeFile(temporary)
+      return nil
+    }
+    self.path = path
+    self.temporary = temporary
+    descriptor = opened
+    direct = nil
+  }
+
   deinit {
     try? descriptor.close()
     try? direct?.close()

@@ -142,16 +142,33 @@ public final class OutputTransaction: Sendable {
     switch kind {
     case .file: return try OutputFile(temporary: temporary, path: path, size: size)
     case .folder:
-      var folder = temporary
-      for component in relativePath.split(separator: "/").dropLast() {
-        folder.append(String(component))
-        do { try FileSystem.makeFolder(folder) } catch  where error == .fileExists {
-        } catch { throw SurgeryError.writing(path, "mkdir", error) }
-      }
+      try makeFolders(for: relativePath)
       return try OutputFile(
         temporary: temporary.appending(relativePath), path: target.appending(relativePath).string,
         size: size)
     }
+  }
+
+  private func makeFolders(for relativePath: String) throws(SurgeryError) {
+    var folder = temporary
+    for component in relativePath.split(separator: "/").dropLast() {
+      folder.append(String(component))
+      do { try FileSystem.makeFolder(folder) } catch  where error == .fileExists {
+      } catch { throw SurgeryError.writing(path, "mkdir", error) }
+    }
+  }
+
+  /// Gives an existing file a second name in the output's folder, under the temporary name.
+  ///
+  /// - Parameters:
+  ///   - relativePath: The path inside the output folder.
+  ///   - input: The file, which nobody may change later.
+  /// - Returns: The file, or `nil` where it cannot have another name there.
+  func linkFile(_ relativePath: String, to input: InputFile) -> OutputFile? {
+    guard kind == .folder, (try? makeFolders(for: relativePath)) != nil else { return nil }
+    return OutputFile(
+      linking: input, temporary: temporary.appending(relativePath),
+      path: target.appending(relativePath).string, mode: mode)
   }
 
   /// Flushes every file and gives the output its name.

@@ -17,7 +17,9 @@ extension CombineRequest {
     let stopwatch = Stopwatch()
     let choice = try checkedRanks()
     let sources = try adapters.map { (weighted) throws(SurgeryError) in
-      try Adapter(opening: weighted.path, options: adapterOptions, limits: execution.limits)
+      try Adapter(
+        opening: weighted.path, options: adapterOptions.withoutResidualBase,
+        limits: execution.limits)
     }
     let plan = try CombinePlan(self, adapters: sources, choice: choice)
     let output = try AdapterOutput(

@@ -10,7 +10,19 @@ extension ConvertRequest {
   /// - Throws: What opening, reading and writing throw; `convert.name` where two tensors get the same name;
   ///   `adapter.inexpressible` for what a dialect cannot hold.
   public func run(_ execution: Execution = Execution()) throws(SurgeryError) -> OperationReport {
-    try concernsAdapter(execution.limits) ? runOnAdapter(execution) : runOnCheckpoint(execution)
+    var report = try converted(execution)
+    report.input = input
+    return report
+  }
+
+  private func converted(_ execution: Execution) throws(SurgeryError) -> OperationReport {
+    guard concernsAdapter(execution.limits) else { return try runOnCheckpoint(execution) }
+    guard part == nil else {
+      throw SurgeryError(
+        .usage, "part.adapter", "the conversion of one adapter is not divided", file: input,
+        hint: "give several adapters: --part divides the list")
+    }
+    return try runOnAdapter(execution)
   }
 
   /// Whether the input is to be read as an adapter: where a dialect or another word of adapters is asked for.
@@ -33,6 +45,7 @@ extension ConvertRequest {
     let conversions = try TensorConversion.all(of: source, for: self, into: format)
     let (plan, places) = try CheckpointPlan.rewriting(
       source, as: conversions.map(\.info), to: output, form: form, metadata: edited)
+    if let part { return try run(part, of: source, conversions, plan, places, execution) }
     var finished = conversions.map(\.report)
     if !dryRun {
       let writer = try CheckpointWriter(
@@ -59,11 +72,7 @@ extension ConvertRequest {
     }
     var report = OperationReport(command: "convert", modules: finished)
     report.output = dryRun ? nil : output
-    report.warnings = source.warnings
-    if plan.kind == .file, format == .npy, let lost = plan.files.first?.metadata, !lost.isEmpty {
-      report.warnings.append(
-        "an npy file holds no metadata; left out: \(lost.keys.sorted().joined(separator: ", "))")
-    }
+    report.warnings = source.warnings + plan.metadataNotes
     report.totals.bytesRead = source.byteCount
     report.totals.bytesWritten = dryRun ? 0 : plan.byteCount
     report.totals.seconds = stopwatch.seconds
@@ -71,8 +80,41 @@ extension ConvertRequest {
     return report
   }
 
+  /// Converts the tensors of one part.
+  private func run(
+    _ part: Part, of source: Checkpoint, _ conversions: [TensorConversion],
+    _ plan: CheckpointPlan, _ places: [PlannedTensor?], _ execution: Execution
+  ) throws(SurgeryError) -> OperationReport {
+    var request = self
+    (request.input, request.output) = ("", "")
+    (request.force, request.dryRun, request.part) = (false, false, nil)
+    var divided = DividedRewriting(
+      command: "convert", options: try ManifestJSON.text(request), source: source,
+      infos: conversions.map(\.info),
+      steps: zip(conversions, places).map { conversion, place in
+        guard let place, let info = conversion.info else { return nil }
+        return TensorStep(source: conversion.source, place: place, dtype: info.dtype)
+      }, reports: conversions.map(\.report), output: plan, form: form,
+      arithmetic: Arithmetic(allowOverflow: allowOverflow),
+      inputs: source.files.map(\.file.file))
+    divided.warnings = source.warnings
+    divided.metadata = edited
+    return try divided.run(part, to: output, replacing: force, dryRun: dryRun, execution)
+  }
+
   private func edited(_ old: [String: String]) -> [String: String] {
     old.filter { !droppedMetadata.contains($0.key) }.merging(metadata) { $1 }
+  }
+}
+
+extension CheckpointPlan {
+  /// What the output cannot hold of the metadata, in words.
+  var metadataNotes: [String] {
+    guard kind == .file, let file = files.first, file.format == .npy, !file.metadata.isEmpty else {
+      return []
+    }
+    let keys = file.metadata.keys.sorted().joined(separator: ", ")
+    return ["an npy file holds no metadata; left out: \(keys)"]
   }
 }
 

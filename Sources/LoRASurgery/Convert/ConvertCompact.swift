@@ -13,7 +13,8 @@ extension ConvertRequest {
         .usage, "convert.ranks", "converting to a compact file chooses no ranks",
         hint: "--max-error, --max-error-total or --quality states an error; resize changes ranks")
     }
-    var adapter = try Adapter(opening: input, options: adapterOptions, limits: execution.limits)
+    var adapter = try Adapter(
+      opening: input, options: adapterOptions.withoutResidualBase, limits: execution.limits)
     let matcher = try selection.matcher()
     adapter.modules.removeAll { !matcher.selects($0.tensorName) }
     adapter.replacements.removeAll { !matcher.selects(TensorName($0.target.tensorName)) }

@@ -18,59 +18,91 @@ extension ExtractRequest {
     )
     let form = try AdapterForm(path: output, dialect: dialect)
     let plan = try ExtractPlan(self, dialect: form.dialect, base: base, tuned: tuned)
+    if let part { return try run(part, of: plan, base: base, tuned: tuned, execution) }
     let inputs = (base.files + tuned.files).map(\.file.file)
     var extracted = plan.pairs.map(ExtractedTensor.init(planned:))
     if !dryRun {
       try OutputTransaction.checkDestination(
         output, kind: form.kind, replacing: force, inputs: inputs)
-      extracted = try Extraction(
-        plan: plan, execution: execution,
-        factoring: TensorFactoring(
-          request: self, fullTensorForm: form.dialect.fullTensorForm,
-          spool: try SpoolFile(beside: output), execution: execution)
-      ).run()
+      extracted = try extract(plan, spool: try SpoolFile(beside: output), execution)
     }
     var report = OperationReport(
-      command: "extract", modules: extracted.map(\.report) + plan.unpaired)
-    report.warnings = base.warnings + tuned.warnings + extracted.compactMap(\.warning)
+      command: "extract", extracted, unpaired: plan.unpaired,
+      warnings: base.warnings + tuned.warnings)
     report.totals.bytesRead = base.byteCount + tuned.byteCount
     if !dryRun {
-      guard extracted.contains(where: { $0.report.action != .unchanged }) else {
-        throw SurgeryError(
-          .data, "extract.identical",
-          "base and tuned hold the same values: there is nothing to extract", file: self.tuned,
-          hint: "check that --tuned is the fine-tuned model")
-      }
-      let adapter = try adapter(of: extracted, base: base, dialect: form.dialect)
-      let writing = try adapter.plan(to: output, options: form.options(dtype: dtype))
-      try writing.write(replacing: force, inputs: inputs, interruption: execution.interruption)
-      report.output = output
-      report.warnings += writing.notes
-      report.totals.bytesWritten = try writing.writtenBytes()
-      report.totals.parameters = adapter.parameterCount
+      try Self.checkDifference(extracted, tuned: self.tuned)
+      let architecture = Architecture(of: base)
+      try write(
+        extracted, baseName: base.config?["_name_or_path"]?.text,
+        fingerprint: form.dialect == .compact
+          ? try BaseFingerprint(
+            of: base, tensors: extracted.filter { $0.content != nil }.map(\.report.tensor)) : nil,
+        isTransposed: { architecture.isTransposed($0) ?? false }, inputs: inputs, into: &report,
+        execution)
     }
     report.totals.seconds = stopwatch.seconds
     report.totals.peakMemory = Stopwatch.peakMemory
     return report
   }
 
+  /// Makes what the adapter keeps of the planned tensors.
+  func extract(
+    _ plan: ExtractPlan, spool: SpoolFile, _ execution: Execution
+  ) throws(SurgeryError) -> [ExtractedTensor] {
+    let form = try AdapterForm(path: output, dialect: dialect)
+    return try Extraction(
+      plan: plan, execution: execution,
+      factoring: TensorFactoring(
+        request: self, fullTensorForm: form.dialect.fullTensorForm, spool: spool,
+        execution: execution)
+    ).run()
+  }
+
+  /// Fails where nothing was found to extract.
+  static func checkDifference(
+    _ extracted: [ExtractedTensor], tuned: String?
+  ) throws(SurgeryError) {
+    guard extracted.contains(where: { $0.report.action != .unchanged }) else {
+      throw SurgeryError(
+        .data, "extract.identical",
+        "base and tuned hold the same values: there is nothing to extract", file: tuned,
+        hint: "check that --tuned is the fine-tuned model")
+    }
+  }
+
+  /// Lays the adapter out, writes it, and says so in the report.
+  func write(
+    _ extracted: [ExtractedTensor], baseName: String?, fingerprint: BaseFingerprint? = nil,
+    isTransposed: (TensorName) -> Bool, inputs: [InputFile], into report: inout OperationReport,
+    _ execution: Execution
+  ) throws(SurgeryError) {
+    let form = try AdapterForm(path: output, dialect: dialect)
+    let adapter = try adapter(
+      of: extracted, dialect: form.dialect, baseName: baseName, fingerprint: fingerprint,
+      isTransposed: isTransposed)
+    let writing = try adapter.plan(to: output, options: form.options(dtype: dtype))
+    try writing.write(replacing: force, inputs: inputs, interruption: execution.interruption)
+    report.output = output
+    report.warnings += writing.notes
+    report.totals.bytesWritten = try writing.writtenBytes()
+    report.totals.parameters = adapter.parameterCount
+  }
+
   private func adapter(
-    of extracted: [ExtractedTensor], base: Checkpoint, dialect: Dialect
+    of extracted: [ExtractedTensor], dialect: Dialect, baseName: String?,
+    fingerprint: BaseFingerprint?, isTransposed: (TensorName) -> Bool
   ) throws(SurgeryError) -> Adapter {
     var provenance = Adapter.Provenance(dialect: dialect, reason: "extracted")
     provenance.command = words.joined(separator: " ")
-    if dialect == .compact {
-      provenance.base = try BaseFingerprint(
-        of: base, tensors: extracted.filter { $0.content != nil }.map(\.report.tensor))
-    }
-    provenance.baseName = base.config?["_name_or_path"]?.text
+    provenance.base = fingerprint
+    provenance.baseName = baseName
     var adapter = Adapter(path: output, modules: [], provenance: provenance)
-    let architecture = Architecture(of: base)
     for tensor in extracted {
       let name = tensor.report.tensor
       switch tensor.content {
       case .factors(let factors, let form):
-        let isTransposed = form == .linear && architecture.isTransposed(name) ?? false
+        let isTransposed = form == .linear && isTransposed(name)
         var module = ModuleUpdate(
           changing: name, by: try factors.update(form: form, isTransposed: isTransposed))
         module.extraction = tensor.report.extraction
@@ -94,6 +126,16 @@ extension ExtractRequest {
       + (method == .randomized ? [] : ["--method \(method.rawValue)"])
       + (precision == .float32 ? [] : ["--precision \(precision.rawValue)"])
       + (seed == 0 ? [] : ["--seed \(seed)"])
+  }
+}
+
+extension OperationReport {
+  /// The report of an extraction.
+  init(
+    command: String, _ extracted: [ExtractedTensor], unpaired: [TensorReport], warnings: [String]
+  ) {
+    self.init(command: command, modules: extracted.map(\.report) + unpaired)
+    self.warnings = warnings + extracted.compactMap(\.warning)
   }
 }
 

@@ -68,6 +68,9 @@ struct ExtractPlan {
     try checkRank(request)
   }
 
+  /// Leaves only these pairs, for a part of the work.
+  mutating func keep(_ positions: [Int]) { pairs = positions.map { pairs[$0] } }
+
   /// A rank that no matrix of the model exceeds is a slip, not a wish to keep everything in full.
   private func checkRank(_ request: ExtractRequest) throws(SurgeryError) {
     let isFactored = pairs.contains { if case .lowRank = $0.treatment { true } else { false } }

@@ -63,6 +63,8 @@ public struct ExtractRequest: Sendable, Codable {
   public var force = false
   /// Whether only the plan is made.
   public var dryRun = false
+  /// The share of the work to do, whose result is a piece for ``GatherRequest``; `nil` for all of it.
+  public var part: Part?
 
   /// Asks for an extraction.
   ///

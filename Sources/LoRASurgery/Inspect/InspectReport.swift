@@ -6,6 +6,9 @@ public struct InspectReport: Sendable, Codable {
   public var command = "inspect"
   /// One entry for each path that was asked for.
   public var files: [InspectedFile]
+
+  /// Reports on files.
+  public init(files: [InspectedFile]) { self.files = files }
 }
 
 /// One checkpoint or adapter as it lies on disk.

@@ -38,7 +38,7 @@ struct AdapterChanges {
       let adapter = try Adapter(opening: weighted.path, options: options, limits: limits)
       let resolved = try adapter.resolved(against: model, options: options)
       warnings += resolved.warnings
-      inputs += adapter.inputs
+      inputs += resolved.inputs
       var applied = 0
       var excluded = 0
       for tensor in resolved.tensors {
@@ -72,6 +72,7 @@ struct AdapterChanges {
         applied += count
         additions.append(WeightedUpdates(updates: addition, weight: weighted.weight))
         factors += addition.updates.flatMap(\.update.factors)
+        if addition.replacement != nil { factors.append(Factor(addition.source)) }
       }
       reports.append(
         AdapterReport(

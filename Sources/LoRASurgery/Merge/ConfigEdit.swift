@@ -52,8 +52,11 @@ struct ConfigEdit {
     values.map { "\($0.key) becomes \($0.value.text())" }.joined(separator: ", ")
   }
 
+  /// The text of the configuration with the changes.
+  func text(of config: JSONValue) -> String { applied(to: config).text(indent: 2) + "\n" }
+
   /// The configuration with the changes, other keys as they were.
-  func applied(to config: JSONValue) -> JSONValue {
+  private func applied(to config: JSONValue) -> JSONValue {
     var members = config.members ?? []
     for (key, value) in values {
       if let index = members.firstIndex(where: { $0.key == key }) {
@@ -77,7 +80,7 @@ extension CheckpointPlan {
     else { return nil }
     let file = try InputFile(companion.path)
     let text = String(decoding: try file.bytes(at: 0, count: Int(file.size)), as: UTF8.self)
-    replaceConfig(with: edit.applied(to: config).text(indent: 2) + "\n")
+    replaceConfig(with: edit.text(of: config))
     return text
   }
 

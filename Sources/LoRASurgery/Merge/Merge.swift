@@ -11,10 +11,16 @@ extension MergeRequest {
   /// - Complexity: One pass over the model; memory for the factors and blocks of one tensor a worker, and for the whole of a
   ///   tensor that an update needs whole.
   public func run(_ execution: Execution = Execution()) throws(SurgeryError) -> OperationReport {
+    guard undo == nil || part == nil else {
+      throw SurgeryError(
+        .usage, "part.undo", "the undo record of a merge is not written or read in parts",
+        hint: "leave out --undo, or --part")
+    }
     if direction == .unmerge, let undo { return try restore(from: undo, execution) }
     let stopwatch = Stopwatch()
     let model = try Checkpoint(opening: self.model, limits: execution.limits)
     let plan = try MergePlan(self, model: model, limits: execution.limits)
+    if let part { return try run(part, of: plan, model, execution) }
     var report: OperationReport
     if dryRun {
       report = OperationReport(command: direction.rawValue, modules: plan.reports)
@@ -23,17 +29,41 @@ extension MergeRequest {
       report = try write(plan, model, execution)
     }
     report.adapters = plan.adapters
-    report.warnings = plan.warnings + report.warnings
-    if direction == .unmerge, !dryRun {
-      report.warnings.append(
-        "what rounding lost when merging stays lost: \(report.roundedElements) elements of the changed tensors "
-          + "may differ from the base by a unit in the last place or more; merge --undo writes a record that restores them"
-      )
-    }
+    report.warnings = plan.warnings + plan.layoutNotes
+    if !dryRun { report.warnings += report.mergeWarnings(direction) }
     report.totals.bytesRead = model.byteCount
     report.totals.seconds = stopwatch.seconds
     report.totals.peakMemory = Stopwatch.peakMemory
     return report
+  }
+
+  /// Merges the tensors of one part.
+  private func run(
+    _ part: Part, of plan: MergePlan, _ model: Checkpoint, _ execution: Execution
+  ) throws(SurgeryError) -> OperationReport {
+    if !dryRun { try AdapterChanges.checkFinite(plan.factors, execution) }
+    var divided = DividedRewriting(
+      command: direction.rawValue, options: try ManifestJSON.text(withoutPlaces), source: model,
+      infos: plan.infos, steps: plan.steps, reports: plan.reports, output: plan.output,
+      form: OutputForm(maximumShardSize: maximumShardSize),
+      arithmetic: Arithmetic(
+        precision: precision, rounding: rounding, allowOverflow: allowOverflow),
+      inputs: plan.inputs)
+    divided.adapters = plan.adapters
+    divided.warnings = plan.warnings
+    if let edit = plan.configEdit, let config = model.config {
+      divided.config = (edit.text(of: config), edit.summary)
+    }
+    return try divided.run(part, to: output, replacing: force, dryRun: dryRun, execution)
+  }
+
+  /// The request without what may differ between machines, and without what the result does not depend on.
+  private var withoutPlaces: Self {
+    var request = self
+    (request.model, request.output) = ("", "")
+    request.adapters = adapters.map { WeightedAdapter("", weight: $0.weight) }
+    (request.force, request.dryRun, request.part) = (false, false, nil)
+    return request
   }
 
   private func write(
@@ -71,14 +101,13 @@ extension MergeRequest {
     report.output = output
     report.totals.bytesWritten = plan.output.byteCount
     report.totals.undoBytes = recordBytes
-    report.warnings = report.lowPrecisionWarnings
     return report
   }
 }
 
 extension TensorReport {
   /// Sets what adding a delta found.
-  fileprivate mutating func setSums(_ sums: AdditionSums) {
+  mutating func setSums(_ sums: AdditionSums) {
     deltaNorm = sums.squaredDelta.squareRoot()
     if sums.squaredWeight > 0 {
       relativeNorm = (sums.squaredDelta / sums.squaredWeight).squareRoot()
@@ -94,12 +123,21 @@ extension OperationReport {
   private static var tolerableShare: Double { 0.9 }
 
   /// Elements of tensors that were added to.
-  fileprivate var roundedElements: Int {
+  private var roundedElements: Int {
     modules.reduce(0) { $0 + ($1.changedElements == nil ? 0 : $1.shape.elementCount) }
   }
 
+  /// What the user should know of the sums of a merge or its inverse.
+  func mergeWarnings(_ direction: MergeRequest.Direction) -> [String] {
+    if direction == .merge { return lowPrecisionWarnings }
+    return lowPrecisionWarnings + [
+      "what rounding lost when merging stays lost: \(roundedElements) elements of the changed tensors "
+        + "may differ from the base by a unit in the last place or more; merge --undo writes a record that restores them"
+    ]
+  }
+
   /// A warning where deltas drown in the rounding of their storage dtype.
-  fileprivate var lowPrecisionWarnings: [String] {
+  private var lowPrecisionWarnings: [String] {
     let lost = modules.filter { ($0.survivingShare ?? 1) < Self.tolerableShare }
     guard let worst = lost.min(by: { ($0.survivingShare ?? 1) < ($1.survivingShare ?? 1) }),
       let share = worst.survivingShare

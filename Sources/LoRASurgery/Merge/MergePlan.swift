@@ -13,6 +13,12 @@ struct MergePlan {
   let reports: [TensorReport]
   private(set) var warnings: [String]
   let adapters: [AdapterReport]
+  /// What is written for each tensor, in the order of `reports`.
+  let infos: [TensorInfo]
+  /// What changes in the model's configuration.
+  let configEdit: ConfigEdit?
+  /// What the output's layout leaves out or changes beside the tensors.
+  let layoutNotes: [String]
   /// The factors of all adapters.
   let factors: [Factor]
   /// Every file that is read.
@@ -39,22 +45,39 @@ struct MergePlan {
       form: OutputForm(maximumShardSize: request.maximumShardSize),
       additions: additions.map(\.info))
     warnings = model.warnings + changes.warnings
-    if output.kind == .folder, let edit = ConfigEdit(planned, additions, model, request) {
-      originalConfig = try output.apply(edit, of: model)
-      warnings.append("config.json: \(edit.summary)")
-    } else if output.kind == .file, !model.companions.isEmpty {
-      warnings.append(
-        "\(model.companions.count) files beside the tensors are not part of a single file: "
-          + model.companions.map(\.relativePath).sorted().prefix(8).joined(separator: ", "))
+    configEdit = ConfigEdit(planned, additions, model, request)
+    if output.kind == .folder, let configEdit {
+      originalConfig = try output.apply(configEdit, of: model)
     }
+    let hashes = output.dropContentHashes()
+    if !hashes.isEmpty {
+      warnings.append(
+        "metadata: \(hashes.joined(separator: ", ")) left out, for the tensors change")
+    }
+    layoutNotes = Self.layoutNotes(
+      output.kind, companions: model.companions.map(\.relativePath),
+      configChange: configEdit?.summary)
     self.output = output
     let all = planned + additions
     steps = zip(all, places).compactMap { rewrite, place in place.map { rewrite.step(at: $0) } }
     bases = zip(all, places).compactMap { rewrite, place in place.map { _ in rewrite.base } }
     reports = all.map(\.report)
+    infos = all.map(\.info)
     adapters = changes.reports
     factors = changes.factors
     inputs = model.files.map(\.file.file) + changes.inputs
+  }
+
+  /// What a layout leaves out or changes beside the tensors, in words.
+  static func layoutNotes(
+    _ kind: OutputTransaction.Kind, companions: [String], configChange: String?
+  ) -> [String] {
+    if kind == .folder { return configChange.map { ["config.json: \($0)"] } ?? [] }
+    if companions.isEmpty { return [] }
+    return [
+      "\(companions.count) files beside the tensors are not part of a single file: "
+        + companions.sorted().prefix(8).joined(separator: ", ")
+    ]
   }
 }
 

@@ -65,29 +65,35 @@ struct BlockRounding<Scalar: BLASScalar>: Sendable {
     _ input: [UInt8], count: Int, into output: inout [UInt8], at start: Int,
     buffers: inout BlockBuffers<Scalar>
   ) -> NarrowingLoss {
-    widen(input, source, count, into: &buffers.before)
-    buffers.exact = buffers.before
-    return round(into: &output, at: start, buffers: &buffers).loss
+    widen(input, source, count, into: &buffers.exact)
+    return narrow(&buffers.exact, into: &output, at: start)
   }
 
   private func round(
     into output: inout [UInt8], at start: Int, buffers: inout BlockBuffers<Scalar>
   ) -> AdditionSums {
     let unrounded = buffers.exact
-    if let stochastic {
-      for index in buffers.exact.indices {
-        buffers.exact[index] = Scalar(
-          stochastic.rounded(Double(unrounded[index]), element: start + index))
-      }
-    }
-    var bytes = output.mutableSpan
-    var raw = unsafe bytes.mutableBytes
-    let loss = Scalar.narrow(buffers.exact.span, to: target, into: &raw)
+    let loss = narrow(&buffers.exact, into: &output, at: start)
     widen(output, target, unrounded.count, into: &buffers.after)
     var sums = ElementConversion.sums(
       before: buffers.before.span, exact: unrounded.span, after: buffers.after.span)
     sums.loss = loss
     return sums
+  }
+
+  /// Rounds elements to the target dtype; they are left as the chosen rounding makes them.
+  private func narrow(
+    _ elements: inout [Scalar], into output: inout [UInt8], at start: Int
+  ) -> NarrowingLoss {
+    if let stochastic {
+      for index in elements.indices {
+        elements[index] = Scalar(
+          stochastic.rounded(Double(elements[index]), element: start + index))
+      }
+    }
+    var bytes = output.mutableSpan
+    var raw = unsafe bytes.mutableBytes
+    return Scalar.narrow(elements.span, to: target, into: &raw)
   }
 
   private func widen(

@@ -62,10 +62,22 @@ struct TensorStep: Sendable {
   /// The precision in which the result, rounded once, is right: single precision has too few bits to round sums to itself.
   func needsDouble(_ arithmetic: Arithmetic) -> Bool {
     if arithmetic.rounding != .nearest { return true }
+    // A conversion computes nothing: it is exact wherever single precision holds the source's elements.
+    if updates.isEmpty, source.info.dtype.fitsSinglePrecision { return false }
     switch (arithmetic.precision, dtype) {
     case (.float64, _), (_, .f32), (_, .f64), (_, .i64), (_, .u64), (_, .i32), (_, .u32):
       return true
     case (.float32, _): return source.info.dtype == .f64
+    }
+  }
+}
+
+extension DType {
+  /// Whether `Float` holds every element exactly.
+  fileprivate var fitsSinglePrecision: Bool {
+    switch self {
+    case .bool, .u8, .i8, .u16, .i16, .f16, .bf16, .f32, .f8e4m3, .f8e5m2: true
+    default: false
     }
   }
 }

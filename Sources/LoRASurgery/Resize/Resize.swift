@@ -18,7 +18,8 @@ extension ResizeRequest {
   public func run(_ execution: Execution = Execution()) throws(SurgeryError) -> OperationReport {
     let stopwatch = Stopwatch()
     let choice = try ranks.choice(isRequired: true)
-    let source = try Adapter(opening: adapter, options: adapterOptions, limits: execution.limits)
+    let source = try Adapter(
+      opening: adapter, options: adapterOptions.withoutResidualBase, limits: execution.limits)
     let plan = try ResizePlan(source, choice: choice, selection: selection)
     let output = try AdapterOutput(
       to: output, dialect: dialect, like: source, dtype: dtype, force: force, dryRun: dryRun,
@@ -52,6 +53,7 @@ extension ResizeRequest {
     }
     result.modules = zip(result.modules, reports).filter { $1.rank != 0 }.map(\.0)
     var report = OperationReport(command: "resize", modules: reports)
+    report.input = adapter
     report.warnings = source.provenance.warnings
     report.totals.bytesRead = source.byteCount
     result.provenance.command = (["resize"] + ranks.words).joined(separator: " ")

@@ -55,11 +55,12 @@ struct CombineCommand: ParsableCommand {
     request.allowOverflow = output.allowOverflow
     request.force = output.force
     request.dryRun = output.dryRun
-    let report = try common.execute { [request] (execution) throws(SurgeryError) in
-      try request.run(execution)
+    let report = try common.execute(to: output.output, as: dialect?.container) {
+      [request] (path, execution) throws(SurgeryError) in
+      var request = request
+      request.output = path
+      return try request.run(execution)
     }
-    try common.show(report, warnings: report.warnings) {
-      ReportText(report, verbose: common.verbose).lines(width: Console.width)
-    }
+    try common.show(report)
   }
 }

@@ -18,10 +18,13 @@ struct ConvertCommand: ParsableCommand {
         lora-surgery convert model.safetensors -o model.npz --compress 6
         lora-surgery convert adapter/ -o lora.safetensors --to kohya --base unet/
         lora-surgery convert adapter/ -o lora/ --as lora --energy 0.95 --base model/
+        find . -name '*.npz' | lora-surgery convert --files-from - --suffix .safetensors
       """)
 
-  @Argument(help: "The checkpoint or adapter: a file or folder.", completion: .checkpoints)
-  var input: String
+  @Argument(
+    help: ArgumentHelp("Checkpoints or adapters: files or folders.", valueName: "input"),
+    completion: .checkpoints)
+  var inputs: [String] = []
 
   @Option(
     name: .customLong("to"),
@@ -90,8 +93,10 @@ struct ConvertCommand: ParsableCommand {
   @OptionGroup(title: "Ranks of --as lora") var ranks: RankArguments
   @OptionGroup(title: "What adapters do not say themselves")
   var reading: AdapterReadingOptions
-  @OptionGroup(title: "Output") var output: OutputOptions
+  @OptionGroup(title: "Results, and lists of inputs") var list: InputListOptions
+  @OptionGroup(title: "Output") var writing: WritingOptions
   @OptionGroup(title: "Which tensors") var selection: SelectionOptions
+  @OptionGroup(title: "Division over machines") var division: PartOptions
   @OptionGroup(title: "Means and messages") var common: CommonOptions
 
   func validate() throws {
@@ -101,7 +106,24 @@ struct ConvertCommand: ParsableCommand {
   }
 
   func run() throws {
-    var request = ConvertRequest(input: input, output: output.output)
+    let request = try request()
+    let format = form?.format ?? form?.dialect?.container
+    try list.run(
+      "convert", inputs, format: format, part: try division.chosen(), writing: writing,
+      common: common
+    ) { (item, output, mayReplace, part, execution) throws(SurgeryError) in
+      var request = request
+      request.input = item.input
+      request.output = output
+      request.force = mayReplace
+      request.part = part
+      return try request.run(execution)
+    }
+  }
+
+  /// What is asked for every input.
+  private func request() throws -> ConvertRequest {
+    var request = ConvertRequest(input: "", output: "")
     request.form = OutputForm(
       format: form?.format, maximumShardSize: maxShardSize?.bytes, compression: compress)
     request.dialect = form?.dialect
@@ -112,7 +134,7 @@ struct ConvertCommand: ParsableCommand {
     request.quality = quality
     request.prefix = prefix
     request.adapterOptions = try reading.options()
-    request.dtype = output.dtype
+    request.dtype = writing.dtype
     request.selection = selection.selection
     request.renamings = try rename.map { try Renaming($0) }
     request.transposed = transpose
@@ -123,15 +145,9 @@ struct ConvertCommand: ParsableCommand {
       request.metadata[String(pair[..<equals])] = String(pair[pair.index(after: equals)...])
     }
     request.droppedMetadata = dropMetadata
-    request.allowOverflow = output.allowOverflow
-    request.force = output.force
-    request.dryRun = output.dryRun
-    let report = try common.execute { [request] (execution) throws(SurgeryError) in
-      try request.run(execution)
-    }
-    try common.show(report, warnings: report.warnings) {
-      ReportText(report, verbose: common.verbose).lines(width: Console.width)
-    }
+    request.allowOverflow = writing.allowOverflow
+    request.dryRun = writing.dryRun
+    return request
   }
 }
 
@@ -152,6 +168,17 @@ struct ConversionForm: ExpressibleByArgument {
   }
 
   static var defaultCompletionKind: CompletionKind { .list(allValueStrings) }
+}
+
+extension Dialect {
+  /// The container that is the dialect's own, where it has one.
+  var container: FileFormat? {
+    switch self {
+    case .gguf: .gguf
+    case .compact: .compact
+    default: nil
+    }
+  }
 }
 
 /// What `--as` may name.

@@ -62,6 +62,7 @@ struct ExtractCommand: ParsableCommand {
   @OptionGroup(title: "Ranks") var ranks: RankArguments
   @OptionGroup(title: "Output") var output: OutputOptions
   @OptionGroup(title: "Which tensors") var selection: SelectionOptions
+  @OptionGroup(title: "Division over machines") var division: PartOptions
   @OptionGroup(title: "Means and messages") var common: CommonOptions
 
   func validate() throws {
@@ -86,11 +87,13 @@ struct ExtractCommand: ParsableCommand {
     request.allowOverflow = output.allowOverflow
     request.force = output.force
     request.dryRun = output.dryRun
-    let report = try common.execute { [request] (execution) throws(SurgeryError) in
-      try request.run(execution)
+    request.part = try division.chosen()
+    let report = try common.execute(to: output.output, as: dialect?.container) {
+      [request] (path, execution) throws(SurgeryError) in
+      var request = request
+      request.output = path
+      return try request.run(execution)
     }
-    try common.show(report, warnings: report.warnings) {
-      ReportText(report, verbose: common.verbose).lines(width: Console.width)
-    }
+    try common.show(report)
   }
 }

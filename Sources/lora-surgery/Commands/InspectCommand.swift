@@ -1,5 +1,6 @@
 import ArgumentParser
 import LoRASurgery
+import Synchronization
 import Tensors
 
 struct InspectCommand: ParsableCommand {
@@ -12,10 +13,11 @@ struct InspectCommand: ParsableCommand {
 
         lora-surgery inspect model/
         lora-surgery inspect adapter.safetensors --stats --base model/
+        find . -name '*.safetensors' | lora-surgery inspect --files-from - --json
       """)
 
   @Argument(help: "Files and folders.", completion: .checkpoints)
-  var paths: [String]
+  var paths: [String] = []
 
   @Flag(help: "Read the data: smallest, largest, mean, norm, NaN and infinity of every tensor.")
   var stats = false
@@ -25,61 +27,51 @@ struct InspectCommand: ParsableCommand {
     completion: .checkpoints)
   var base: String?
 
+  @OptionGroup(title: "Lists of inputs") var names: FileListOptions
   @OptionGroup(title: "What adapters do not say themselves")
   var reading: AdapterReadingOptions
   @OptionGroup(title: "Which tensors") var selection: SelectionOptions
   @OptionGroup(title: "Means and messages") var common: CommonOptions
 
   func run() throws {
-    var request = InspectRequest(paths: paths, stats: stats, selection: selection.selection)
-    request.base = base
-    request.adapterOptions = try reading.options()
-    let report = try common.execute { [request] (execution) throws(SurgeryError) in
-      try request.run(execution)
-    }
-    try common.show(report, warnings: report.files.flatMap(\.warnings)) {
-      report.files.flatMap(lines)
-    }
-  }
-
-  private func lines(of file: InspectedFile) -> [String] {
-    let bytes = file.tensors.reduce(0) { $0 + $1.bytes }
-    let parameters = file.tensors.reduce(0) { $0 + $1.shape.elementCount }
-    var lines = [
-      "\(DisplayText.escaped(file.path)): \(file.format)"
-        + (file.shards > 1 ? ", \(file.shards) shards" : "")
-        + ", \(Quantities.grouped(file.tensors.count)) tensors, "
-        + "\(Quantities.grouped(parameters)) parameters, \(Quantities.bytes(bytes))"
-    ]
-    if let adapter = file.adapter {
-      lines += AdapterText(adapter, verbose: common.verbose).lines(width: Console.width)
-    }
-    for (key, value) in file.metadata.sorted(by: { $0.key < $1.key }) {
-      let name = DisplayText.escaped(key)
-      let room = max(40, Console.width - name.count - 5)
-      lines.append("  \(name): \(DisplayText.escaped(value, limit: room))")
-    }
-    if file.adapter != nil, !common.verbose { return lines }
-    var table = TextTable(
-      [("tensor", .left), ("dtype", .left), ("shape", .left), ("size", .right)]
-        + (stats
-          ? [
-            ("min", .right), ("max", .right), ("mean", .right), ("norm", .right), ("NaN", .right),
-            ("inf", .right),
-          ] : []))
-    for tensor in file.tensors {
-      var row = [
-        tensor.name.text, tensor.dtype, tensor.shape.description, Quantities.bytes(tensor.bytes),
-      ]
-      if stats {
-        let facts = tensor.stats
-        row += [facts?.minimum, facts?.maximum, facts?.mean, facts?.norm].map {
-          $0.map { Quantities.significant($0) } ?? "-"
-        }
-        row += [facts?.nan, facts?.infinite].map { $0.map(String.init) ?? "-" }
+    let inputs = try names.paths(paths)
+    var asked = InspectRequest(paths: inputs, stats: stats, selection: selection.selection)
+    asked.base = base
+    asked.adapterOptions = try reading.options()
+    let request = asked
+    let text = InspectText(stats: stats, verbose: common.verbose, width: Console.width)
+    // Named one by one on the command line they are one report; a list of any length is a report a line.
+    guard names.filesFrom != nil || inputs.count > 1 else {
+      let report = try common.execute { (execution) throws(SurgeryError) in
+        try request.run(execution)
       }
-      table.add(row)
+      try common.show(report, warnings: report.files.flatMap(\.warnings)) {
+        report.files.flatMap(text.lines)
+      }
+      return
     }
-    return lines + table.lines(width: Console.width)
+    let isOneReport = names.filesFrom == nil
+    let printer = ListPrinter(
+      command: "inspect", common: common, isOneReport: isOneReport, endsWithReader: true)
+    let list = InputList(inputs.map { .init(input: $0) })
+    let files = Mutex<[InspectedFile]>([])
+    try common.execute { (execution) throws(SurgeryError) in
+      try list.run(execution) { (item, execution) throws(SurgeryError) in
+        var request = request
+        request.paths = [item.input]
+        return try request.run(execution)
+      } receive: { item, outcome in
+        printer.receive(item, outcome) { report in
+          report.files.flatMap(text.lines).joined(separator: "\n")
+        }
+        guard case .done(let report) = outcome else { return }
+        common.warn(report.files.flatMap(\.warnings))
+        files.withLock { $0 += report.files }
+      }
+    }
+    if isOneReport, common.json {
+      try Console.print(try ReportJSON.text(InspectReport(files: files.withLock { $0 })))
+    }
+    try printer.finish()
   }
 }

@@ -12,10 +12,13 @@ struct ResizeCommand: ParsableCommand {
 
         lora-surgery resize adapter/ -o smaller/ --rank 8
         lora-surgery resize lora.safetensors -o small.safetensors --sv-fro 0.95
+        lora-surgery resize *.safetensors -o small/ --rank 8 --skip-existing
       """)
 
-  @Argument(help: "The adapter: a file or folder.", completion: .checkpoints)
-  var adapter: String
+  @Argument(
+    help: ArgumentHelp("Adapters: files or folders.", valueName: "adapter"),
+    completion: .checkpoints)
+  var adapters: [String] = []
 
   @Option(name: .customLong("to"), help: "The dialect to write (default: the adapter's own).")
   var dialect: Dialect?
@@ -23,25 +26,28 @@ struct ResizeCommand: ParsableCommand {
   @OptionGroup(title: "Ranks") var ranks: RankArguments
   @OptionGroup(title: "What adapters do not say themselves")
   var reading: AdapterReadingOptions
-  @OptionGroup(title: "Output") var output: OutputOptions
+  @OptionGroup(title: "Results, and lists of inputs") var list: InputListOptions
+  @OptionGroup(title: "Output") var writing: WritingOptions
   @OptionGroup(title: "Which tensors") var selection: SelectionOptions
   @OptionGroup(title: "Means and messages") var common: CommonOptions
 
   func run() throws {
-    var request = ResizeRequest(
-      adapter: adapter, output: output.output, ranks: ranks.options)
-    request.dialect = dialect
-    request.dtype = output.dtype
-    request.adapterOptions = try reading.options()
-    request.selection = selection.selection
-    request.allowOverflow = output.allowOverflow
-    request.force = output.force
-    request.dryRun = output.dryRun
-    let report = try common.execute { [request] (execution) throws(SurgeryError) in
-      try request.run(execution)
-    }
-    try common.show(report, warnings: report.warnings) {
-      ReportText(report, verbose: common.verbose).lines(width: Console.width)
+    var asked = ResizeRequest(adapter: "", output: "", ranks: ranks.options)
+    asked.dialect = dialect
+    asked.dtype = writing.dtype
+    asked.adapterOptions = try reading.options()
+    asked.selection = selection.selection
+    asked.allowOverflow = writing.allowOverflow
+    asked.dryRun = writing.dryRun
+    let request = asked
+    try list.run(
+      "resize", adapters, format: dialect?.container, writing: writing, common: common
+    ) { (item, output, mayReplace, _, execution) throws(SurgeryError) in
+      var request = request
+      request.adapter = item.input
+      request.output = output
+      request.force = mayReplace
+      return try request.run(execution)
     }
   }
 }

@@ -41,6 +41,20 @@ struct AdapterReadingOptions: ParsableArguments {
       valueName: "down,up=tensor"))
   var pair: [String] = []
 
+  @Option(
+    help: ArgumentHelp(
+      "Rename the adapter's modules before they are looked for in the base (repeatable).",
+      valueName: "s/regex/text/"))
+  var map: [String] = []
+
+  @Option(
+    help: ArgumentHelp(
+      "The model that an adapter of PiSSA, OLoRA and the like was trained on.", valueName: "path"))
+  var residualBase: String?
+
+  @Flag(help: "Give output head and embedding a tensor each, instead of changing the shared one.")
+  var untieEmbeddings = false
+
   @Flag(help: "Warn of adapter tensors that match nothing in the base, instead of refusing.")
   var allowUnmatched = false
 
@@ -84,6 +98,15 @@ struct AdapterReadingOptions: ParsableArguments {
         down: String(text[..<comma]), up: String(text[text.index(after: comma)..<equals]),
         tensor: String(text[text.index(after: equals)...]))
     }
+    options.renamings = try map.map { text in
+      let renaming = try Renaming(text)
+      guard !renaming.template.contains("$") else {
+        throw ValidationError("--map takes plain text as replacement, not '\(renaming.template)'")
+      }
+      return .init(pattern: renaming.pattern, replacement: renaming.template)
+    }
+    options.residualBase = residualBase
+    options.untiesEmbeddings = untieEmbeddings
     options.allowsUnmatched = allowUnmatched
     options.allowsOtherBase = allowOtherBase
     return options

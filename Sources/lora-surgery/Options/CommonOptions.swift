@@ -74,15 +74,59 @@ struct CommonOptions: ParsableArguments {
     return try operation(execution)
   }
 
+  /// Runs an operation whose result goes to a path, or to standard output where the path is `-`.
+  ///
+  /// - Parameters:
+  ///   - output: The path as the user named it.
+  ///   - format: The container of a result on standard output; safetensors where nothing says another.
+  ///   - operation: Writes to the path that it gets.
+  /// - Returns: The operation's report, with the path as the user named it.
+  /// - Throws: `output.stream`, `output.terminal`, and what the operation throws.
+  func execute(
+    to output: String, as format: FileFormat?,
+    _ operation: (String, Execution) throws(SurgeryError) -> OperationReport
+  ) throws(SurgeryError) -> OperationReport {
+    guard output == "-" else {
+      return try execute { (execution) throws(SurgeryError) in try operation(output, execution) }
+    }
+    guard !json else {
+      throw SurgeryError(
+        .usage, "output.stream", "the result and the report cannot both go to standard output",
+        hint: "leave --json out, or name a file with -o")
+    }
+    let result = try StreamedResult(format: format ?? .safetensors)
+    defer { result.remove() }
+    var report = try execute { (execution) throws(SurgeryError) in
+      let report = try operation(result.path, execution)
+      // A dry run makes nothing to send.
+      if report.output != nil { try result.send(execution.interruption) }
+      return report
+    }
+    if report.output != nil { report.output = "-" }
+    return report
+  }
+
+  /// Notes warnings unless quiet.
+  func warn(_ warnings: [String]) {
+    if quiet { return }
+    for warning in warnings { Console.warn(warning) }
+  }
+
+  /// Prints the report of an operation; beside a result on standard output it goes to standard error.
+  func show(_ report: OperationReport) throws(SurgeryError) {
+    let lines = { ReportText(report, verbose: verbose).lines(width: Console.width) }
+    guard report.output == "-" else {
+      return try show(report, warnings: report.warnings, lines)
+    }
+    warn(report.warnings)
+    if !quiet { for line in lines() { Console.note(line) } }
+  }
+
   /// Prints a report: as JSON, or as the text that `render` makes unless quiet.
   func show(
     _ report: some Encodable & Sendable, warnings: [String], _ render: () -> [String]
   ) throws(SurgeryError) {
-    if !quiet {
-      for warning in warnings {
-        Console.warn(warning)
-      }
-    }
+    warn(warnings)
     if json {
       try Console.print(try ReportJSON.text(report))
     } else if !quiet {

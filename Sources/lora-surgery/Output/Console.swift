@@ -14,12 +14,31 @@ enum Console {
   ///
   /// - Throws: `io.stdout` where the stream refuses; a reader that has closed its end is no failure.
   static func print(_ text: String) throws(SurgeryError) {
-    if let code = write(text + "\n", to: STDOUT_FILENO) {
-      if code == EPIPE { exit(0) }
-      throw SurgeryError(
-        .io, "io.stdout",
-        "writing to standard output failed: \(unsafe String(cString: strerror(code)))")
-    }
+    if try !printUnlessClosed(text) { exit(0) }
+  }
+
+  /// Writes a part of the result, where more work is to be done even if nobody reads.
+  ///
+  /// - Returns: Whether the reader has left its end open.
+  /// - Throws: `io.stdout` where the stream refuses.
+  static func printUnlessClosed(_ text: String) throws(SurgeryError) -> Bool {
+    try isTaken(write(text + "\n", to: STDOUT_FILENO))
+  }
+
+  /// Writes bytes of a result as they are.
+  ///
+  /// - Returns: Whether the reader has left its end open.
+  /// - Throws: `io.stdout` where the stream refuses.
+  static func send(_ bytes: ArraySlice<UInt8>) throws(SurgeryError) -> Bool {
+    try isTaken(unsafe bytes.withUnsafeBufferPointer { unsafe write($0, to: STDOUT_FILENO) })
+  }
+
+  private static func isTaken(_ code: Int32?) throws(SurgeryError) -> Bool {
+    guard let code else { return true }
+    if code == EPIPE { return false }
+    throw SurgeryError(
+      .io, "io.stdout",
+      "writing to standard output failed: \(unsafe String(cString: strerror(code)))")
   }
 
   /// Writes a line beside the result; what cannot be said is not an error.
@@ -106,14 +125,16 @@ enum Console {
   /// Returns the errno of a failed write.
   private static func write(_ text: String, to stream: Int32) -> Int32? {
     var text = text
-    return text.withUTF8 { bytes in
-      var done = 0
-      while done < bytes.count {
-        let count = unsafe Glibc.write(
-          stream, bytes.baseAddress.map { unsafe $0 + done }, bytes.count - done)
-        if count > 0 { done += count } else if errno != EINTR { return errno }
-      }
-      return nil
+    return text.withUTF8 { unsafe write($0, to: stream) }
+  }
+
+  private static func write(_ bytes: UnsafeBufferPointer<UInt8>, to stream: Int32) -> Int32? {
+    var done = 0
+    while done < bytes.count {
+      let count = unsafe Glibc.write(
+        stream, bytes.baseAddress.map { unsafe $0 + done }, bytes.count - done)
+      if count > 0 { done += count } else if errno != EINTR { return errno }
     }
+    return nil
   }
 }

@@ -45,7 +45,7 @@ struct ReportText {
     let totals = report.totals
     var lines = [
       "\(Quantities.grouped(totals.tensors)) tensors, \(Quantities.grouped(totals.changed)) of them "
-        + (report.command == "extract" ? "differ" : "changed")
+        + ((report.gathered ?? report.command) == "extract" ? "differ" : "changed")
     ]
     if let delta = totals.deltaNorm, let residual = totals.residualNorm,
       let captured = totals.capturedEnergy
@@ -69,6 +69,11 @@ struct ReportText {
       "read \(Quantities.bytes(totals.bytesRead)), wrote \(Quantities.bytes(totals.bytesWritten)) in "
         + "\(Quantities.duration(totals.seconds)), at most \(Quantities.bytes(totals.peakMemory)) of memory"
     )
+    if let part = report.part {
+      lines.append(
+        part.wasDone
+          ? "part \(part.part) was done before" : "part \(part.part): gather joins the parts")
+    }
     lines.append(
       report.output.map { "-> \(DisplayText.escaped($0))" } ?? "dry run: nothing was written")
     return lines

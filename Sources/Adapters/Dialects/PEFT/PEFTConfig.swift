@@ -123,14 +123,13 @@ struct PEFTConfig: Sendable {
     ("arrow_config", "Arrow, which routes by input"),
     ("layer_replication", "a model with replicated layers, which must be expanded first"),
     ("kasa_config", "KaSA, which truncates the base"),
-    ("use_bdlora", "block-diagonal LoRA"),
   ]
 
   /// Fields with these endings or beginnings that nobody here knows start a new variant.
   private static let harmless: Set<String> = [
     "megatron_config", "loftq_config", "eva_config", "corda_config", "lora_ga_config",
     "monteclora_config", "velora_config", "runtime_config", "use_rslora", "use_dora",
-    "use_cache", "use_effective_conv2d",
+    "use_cache", "use_effective_conv2d", "use_bdlora",
   ]
 
   /// Refuses what makes the arithmetic another than this program knows.
@@ -152,19 +151,25 @@ struct PEFTConfig: Sendable {
     }
   }
 
-  /// Initialisations that change the base, unless the adapter was converted when it was saved.
+  /// The initialisation that changed the base before training; `nil` where there was none, or the adapter was converted when
+  /// it was saved.
+  var baseChange: String? {
+    let name = (json["init_lora_weights"] ?? json["init_weights"])?.text?.lowercased()
+    guard let name,
+      ["pissa", "olora", "corda", "lora_ga", "loftq"].contains(where: { name.hasPrefix($0) })
+    else { return nil }
+    return name
+  }
+
+  /// Refuses initialisations that change the base.
   func refuseModifiedBase() throws(SurgeryError) {
-    guard let value = json["init_lora_weights"] ?? json["init_weights"],
-      let name = value.text?.lowercased()
-    else { return }
-    let modifies = ["pissa", "olora", "corda", "lora_ga", "loftq"].first { name.hasPrefix($0) }
-    guard let modifies else { return }
+    guard let baseChange else { return }
     throw SurgeryError.adapter(
-      "modified-base", "the adapter was trained on a base that \(modifies) had changed", file: path,
-      expected: "a converted adapter (init_lora_weights true)",
-      found: "init_lora_weights \"\(name)\"",
-      hint: "save it with path_initial_model_for_weight_conversion, or give the residual base "
-        + "and set init_lora_weights to true")
+      "modified-base", "the adapter was trained on a base that \(baseChange) had changed",
+      file: path, expected: "a converted adapter (init_lora_weights true)",
+      found: "init_lora_weights \"\(baseChange)\"",
+      hint: "--residual-base names the model it was trained on; or save it with "
+        + "path_initial_model_for_weight_conversion")
   }
 }
 

@@ -9,11 +9,18 @@ import Tensors
 struct PEFTExperts {
   private let config: PEFTConfig
   private let parameters: [(module: String, name: String)]
-  private let rank: Int
+  private let rank: @Sendable (String) -> Int
 
   /// Returns `nil` where the configuration targets no parameters.
-  init?(_ config: PEFTConfig?, rank: Int?) throws(SurgeryError) {
-    guard let config, let rank else { return nil }
+  ///
+  /// - Parameters:
+  ///   - config: The configuration.
+  ///   - rank: The rank of a module or parameter by its path.
+  /// - Throws: `adapter.config`.
+  init?(
+    _ config: PEFTConfig?, rank: @escaping @Sendable (String) -> Int
+  ) throws(SurgeryError) {
+    guard let config else { return nil }
     let names = try config.names("target_parameters")
     if names.isEmpty { return nil }
     self.config = config
@@ -31,15 +38,22 @@ struct PEFTExperts {
     let components = module.path.split(separator: ".").map(String.init)
     let depth = components.reversed().prefix { $0 == "base_layer" }.count
     let path = components.dropLast(depth).joined(separator: ".")
-    let candidates = parameters.filter {
-      ".\(path)".hasSuffix(".\($0.module)") || $0.module.isEmpty
+    guard let down = module.parts["lora_A"], let up = module.parts["lora_B"] else { return nil }
+    let named = parameters.filter { !$0.module.isEmpty && ".\(path)".hasSuffix(".\($0.module)") }
+    // PEFT turns targets within experts into bare names of parameters, which say nothing of their module; only stacks have more
+    // rows than the rank.
+    let bare = parameters.filter { parameter in
+      let rank = self.rank("\(path).\(parameter.name)")
+      return parameter.module.isEmpty && down.info.shape.rows > rank
+        && down.info.shape.rows.isMultiple(of: rank)
     }
-    .map(\.name)
-    guard !candidates.isEmpty, let down = module.parts["lora_A"], let up = module.parts["lora_B"]
-    else { return nil }
+    let isPlain = depth == 0 && down.info.shape.rows == rank(path)
+    let candidates = Self.inOrder((named.isEmpty && !isPlain ? bare : named).map(\.name))
+    guard !candidates.isEmpty else { return nil }
     // The outermost wrapper, without .base_layer, belongs to the last parameter.
     let own = max(0, candidates.count - 1 - depth)
     let ordered = [candidates[own]] + candidates.indices.filter { $0 != own }.map { candidates[$0] }
+    let rank = rank("\(path).\(ordered[0])")
     let (scale, alpha) = scale("\(path).\(ordered[0])")
     var target = TargetReference(module: path, parameter: ordered[0])
     target.alternatives = Array(ordered.dropFirst())
@@ -59,6 +73,12 @@ struct PEFTExperts {
       ModuleUpdate(
         name: "\(path).\(ordered[0])", target: target, update: update, scale: scale, alpha: alpha)
     ]
+  }
+
+  /// The parameters in the order in which models register them: the configuration's may be another.
+  private static func inOrder(_ names: [String]) -> [String] {
+    let known = ["gate_up_proj", "down_proj"]
+    return known.filter { names.contains($0) } + names.filter { !known.contains($0) }
   }
 
   /// Which way square experts lie: 0.17 and 0.18 always transposed them; from 0.19.1 only modules flagged `is_transposed`

@@ -33,7 +33,9 @@ struct PEFTKey: Sendable, Hashable {
     "hira_embedding_B", "delora_A", "delora_B", "delora_lambda", "delora_w_norm", "gralora_A",
     "gralora_B", "gralora_A_general", "gralora_B_general", "miss_block", "hra_u",
     "ln_tuning_layers", "shira_weight", "shira_indices", "c3a_kernel",
-    "trainable_tokens_delta",
+    "trainable_tokens_delta", "vblora_vector_bank", "vblora_logits_A", "vblora_logits_B",
+    "vblora_logits_A_topk_indices", "vblora_logits_A_topk_weights",
+    "vblora_logits_B_topk_indices", "vblora_logits_B_topk_weights",
   ]
 
   /// Beginnings of components that belong to a method; with an unknown rest they are not part of a model's path.
@@ -50,7 +52,7 @@ extension PEFTKey {
     var path = Substring(key)
     if path.hasPrefix("base_model.model.") {
       path = path.dropFirst("base_model.model.".count)
-    } else if path.hasPrefix("base_model.vera_") {
+    } else if path.hasPrefix("base_model.vera_") || path.hasPrefix("base_model.vblora_") {
       path = path.dropFirst("base_model.".count)
     }
     let components = path.split(separator: ".", omittingEmptySubsequences: false).map(String.init)

@@ -24,7 +24,6 @@ struct PEFTLoRABuilder {
       return
     }
     try config.refuseVariants()
-    try config.refuseModifiedBase()
     rank = try config.positive("r", default: 8)
     alpha = try config.number("lora_alpha", default: 8)
     ranks = try config.ranks("rank_pattern")
@@ -62,7 +61,10 @@ struct PEFTLoRABuilder {
     if let tokens = module.parts["trainable_tokens_delta"], module.parts.count == 1, let config {
       return [try PEFTTokens(config).update(of: module.path, tokens)]
     }
-    if let experts = try PEFTExperts(config, rank: rank)?.updates(
+    let (ranks, general) = (ranks, rank ?? 1)
+    if let experts = try PEFTExperts(
+      config, rank: { ranks?[$0]?.value ?? general }
+    )?.updates(
       of: module,
       scale: { path in
         self.options.scale(
@@ -72,6 +74,7 @@ struct PEFTLoRABuilder {
     {
       return experts
     }
+    if let expert = try tinkerExpert(module) { return [expert] }
     var parts = module.parts
     let embedding = parts["lora_embedding_A"] != nil || parts["lora_embedding_B"] != nil
     let (downName, upName) =
@@ -79,6 +82,16 @@ struct PEFTLoRABuilder {
     guard let down = parts.removeValue(forKey: downName),
       let up = parts.removeValue(forKey: upName)
     else { throw incomplete(module, downName, upName) }
+    if parts.isEmpty, !embedding,
+      let update = try PEFTBlockDiagonal(config)?.update(of: module.path, down: down, up: up)
+    {
+      let (scale, alpha) = try scale(of: module.path, rank: update.rank ?? 1)
+      return [
+        ModuleUpdate(
+          name: module.path, target: TargetReference(module: module.path), update: update,
+          scale: scale, alpha: alpha)
+      ]
+    }
     let update = try lowRank(module.path, down: down, up: up, embedding: embedding)
     let (scale, usedAlpha) = try scale(of: module.path, rank: update.up.columns)
     let magnitude = parts.removeValue(forKey: "lora_magnitude_vector")
@@ -108,6 +121,37 @@ struct PEFTLoRABuilder {
         key: tensor.name.text, found: part)
     }
     return made
+  }
+
+  /// Tinker stores experts in three dimensions, experts first; a single one is shared by all
+  /// (tinker-cookbook:tinker_cookbook/weights/; dialects.md, section 10).
+  private func tinkerExpert(_ module: PEFTModules.Module) throws(SurgeryError) -> ModuleUpdate? {
+    guard PEFTReader.isTinkerExpert(module.path), module.parts.count == 2,
+      let down = module.parts["lora_A"], let up = module.parts["lora_B"],
+      down.info.shape.rank == 3, up.info.shape.rank == 3
+    else { return nil }
+    let (first, second) = (down.info.shape.dimensions, up.info.shape.dimensions)
+    let experts = max(first[0], second[0])
+    guard first[0] == experts || first[0] == 1, second[0] == experts || second[0] == 1,
+      first[1] == second[2]
+    else {
+      throw SurgeryError.adapter(
+        "shape", "the factors of the experts do not fit each other", file: file,
+        key: up.name.text, expected: "experts x out x \(first[1])", found: "\(up.info.shape)")
+    }
+    func forAll(_ tensor: StoredTensor, _ shape: [Int]) -> Factor {
+      let rows = Factor(tensor).reshaped(rows: shape[0] * shape[1], columns: shape[2])
+      if shape[0] == experts { return rows }
+      return rows.rows(in: (0..<(experts * shape[1])).map { $0 % shape[1] })
+    }
+    let update = try StackedLowRank(
+      up: forAll(up, second), down: forAll(down, first), rank: first[1], square: .straight,
+      isExpertMajor: true)
+    let (scale, alpha) = options.scale(
+      module.path, rank: max(first[1], 1), alpha: alphas?[module.path]?.value ?? alpha, rule: rule)
+    return ModuleUpdate(
+      name: module.path, target: TargetReference(module: module.path), update: update,
+      scale: scale, alpha: alpha)
   }
 
   private func incomplete(

@@ -11,7 +11,9 @@ struct PEFTMethodBuilder {
   func build(_ modules: PEFTModules, into adapter: inout Adapter) throws(SurgeryError) {
     try config.refuseModifiedBase()
     adapter.fanInFanOut = try config.flag("fan_in_fan_out")
-    let shared = modules.modules.first { $0.parts["vera_A"] != nil || $0.parts["vera_B"] != nil }
+    let shared = modules.modules.first { module in
+      ["vera_A", "vera_B", "vblora_vector_bank"].contains { module.parts[$0] != nil }
+    }
     for module in modules.modules where module.path != shared?.path {
       var parts = PEFTParts(module, file: file)
       for made in try updates(&parts, shared: shared) { adapter.modules.append(made) }
@@ -28,6 +30,9 @@ struct PEFTMethodBuilder {
     case .lokr: return [try lokr(&parts)]
     case .ia3: return try ia3(&parts)
     case .oft: return [try oft(&parts)]
+    case .boft: return [try boft(&parts)]
+    case .graLoRA: return [try graLoRA(&parts)]
+    case .vbLoRA: return [try vbLoRA(&parts, shared)]
     case .adaLoRA: return [try adaLoRA(&parts)]
     case .vera: return [try vera(&parts, shared)]
     case .hira: return [try hira(&parts)]
@@ -90,6 +95,8 @@ struct PEFTParts {
     parts = module.parts
     self.file = file
   }
+
+  func has(_ name: String) -> Bool { parts[name] != nil }
 
   mutating func find(_ name: String) -> StoredTensor? { parts.removeValue(forKey: name) }
 

@@ -92,14 +92,15 @@ extension PEFTMethodBuilder {
   }
 
   func miss(_ parts: inout PEFTParts) throws(SurgeryError) -> ModuleUpdate {
-    if let variant = config.json["init_weights"]?.text {
+    let variant = config.json["init_weights"]?.text
+    if let variant, variant != "mini" {
       throw SurgeryError.unsupportedAdapter(
         "adapter_config.json: this variant of MiSS is not computed", file: config.path,
         found: "init_weights \"\(variant)\"")
     }
-    return made(
-      parts,
-      try PatternedDifference(
-        algorithm: "miss", values: try parts.matrix("miss_block"), layout: .tiled))
+    var update = try PatternedDifference(
+      algorithm: "miss", values: try parts.matrix("miss_block"), layout: .tiled)
+    update.repeatsOutputs = variant == "mini"
+    return made(parts, update)
   }
 }

@@ -4,7 +4,9 @@ import Tensors
 enum PEFTMethods {
   /// A method that can be merged from its files and the base.
   enum Method: Sendable {
-    case loha, lokr, ia3, oft, adaLoRA, vera, hira, deLoRA, hra, c3a, shira, miss, layerNorm, tokens
+    case loha, lokr, ia3, oft, boft, adaLoRA, vera, hira, deLoRA, hra, c3a, shira, miss, layerNorm,
+      tokens
+    case graLoRA, vbLoRA
   }
 
   static func method(_ type: String) -> Method? {
@@ -13,6 +15,9 @@ enum PEFTMethods {
     case "LOKR": .lokr
     case "IA3": .ia3
     case "OFT": .oft
+    case "BOFT": .boft
+    case "GRALORA": .graLoRA
+    case "VBLORA": .vbLoRA
     case "ADALORA": .adaLoRA
     case "VERA": .vera
     case "HIRA": .hira
@@ -34,7 +39,7 @@ enum PEFTMethods {
 
   private static let regenerated: Set<String> = [
     "ROAD", "RANDLORA", "PVERA", "FOURIERFT", "WAVEFT", "PSOFT", "OSF", "DEFT", "BEFT", "TINYLORA",
-    "UNILORA", "FROD", "ADAMSS", "SUPERTUNING", "BOFT", "GRALORA", "GLORA", "VBLORA", "BONE",
+    "UNILORA", "FROD", "ADAMSS", "SUPERTUNING", "GLORA", "BONE",
   ]
 
   /// The error for a type that is not read.

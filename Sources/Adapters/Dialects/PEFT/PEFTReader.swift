@@ -9,6 +9,9 @@ enum PEFTReader: DialectReader {
     if let type = files.config?["peft_type"]?.text {
       return "adapter_config.json has peft_type \(type)"
     }
+    if files.config != nil, let expert = tinkerExpert(files) {
+      return "experts in three dimensions, such as \(DisplayText.escaped(expert))"
+    }
     // A configuration without the field is left for the user to name, by way of the registry's message.
     if files.config != nil { return nil }
     if embeddedConfig(files) != nil { return "the file's metadata has a PEFT configuration" }
@@ -27,6 +30,19 @@ enum PEFTReader: DialectReader {
     return "keys such as \(DisplayText.escaped(bare.name.text)), without adapter_config.json"
   }
 
+  /// Whether a module is one of Tinker's stacks of experts.
+  static func isTinkerExpert(_ path: String) -> Bool {
+    [".experts.w1", ".experts.w2", ".experts.w3"].contains { path.hasSuffix($0) }
+  }
+
+  /// A key of Tinker's, whose configuration need not have a `peft_type`.
+  private static func tinkerExpert(_ files: AdapterFiles) -> String? {
+    files.tensors.first {
+      $0.info.shape.rank == 3 && $0.name.text.hasSuffix(".lora_A.weight")
+        && isTinkerExpert(String($0.name.text.dropLast(".lora_A.weight".count)))
+    }?.name.text
+  }
+
   /// A configuration that this program put into the metadata of a single file.
   private static func embeddedConfig(_ files: AdapterFiles) -> JSONValue? {
     guard let text = files.metadata["lora_adapter_metadata"],
@@ -43,15 +59,19 @@ enum PEFTReader: DialectReader {
         "conflict", "adapter_config.json is both PEFT's and MLX's", file: files.configPath,
         expected: "peft_type or lora_parameters", found: "both", hint: "remove one of the two")
     }
-    let modules = try PEFTModules(files)
     let config: PEFTConfig?
     if let json = files.config ?? embeddedConfig(files) {
       config = try PEFTConfig(
         json, path: files.configPath ?? files.file.file.path,
-        type: options.dialect == .peft ? "LORA" : nil)
+        type: options.dialect == .peft || tinkerExpert(files) != nil ? "LORA" : nil)
     } else {
       config = nil
     }
+    // The type comes first: the keys of one that is not read are unknown too.
+    if let type = config?.type, type != "LORA", PEFTMethods.method(type) == nil {
+      throw PEFTMethods.refusal(type, file: config?.path)
+    }
+    let modules = try PEFTModules(files)
     var adapter = Adapter(
       path: files.path, modules: [], provenance: .init(dialect: .peft, reason: reason))
     adapter.provenance.config = config?.json
@@ -61,6 +81,8 @@ enum PEFTReader: DialectReader {
     let moduleOptions = try ModuleOptions(options)
     switch config?.type ?? "LORA" {
     case "LORA":
+      if options.residualBase == nil { try config?.refuseModifiedBase() }
+      adapter.provenance.baseChange = config?.baseChange
       let builder = try PEFTLoRABuilder(
         config: config, file: files.file.file.path, options: moduleOptions)
       try builder.build(modules, into: &adapter)

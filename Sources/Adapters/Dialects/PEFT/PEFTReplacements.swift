@@ -15,7 +15,8 @@ struct PEFTReplacements {
       adapter.replacements.append(
         Replacement(
           target: TargetReference(module: module, parameter: parameter), tensor: tensor,
-          reason: isSaved ? "modules_to_save" : parameter == "bias" ? "bias" : "stored in full"))
+          reason: isSaved
+            ? Replacement.savedModule : parameter == "bias" ? "bias" : "stored in full"))
     }
     try checkSaved(saved, modules)
     if try config?.text("bias") == "lora_only",

@@ -17,9 +17,9 @@ enum DiffusersReader: DialectReader {
     }
     for tensor in files.tensors {
       let name = tensor.name.text
-      guard let (stem, _, family) = StemKey.split(name), !stem.hasPrefix("double_blocks.") else {
-        continue
-      }
+      guard let (stem, _, family) = StemKey.split(name),
+        !ComfyUIReader.roots.contains(where: { stem.hasPrefix($0) })
+      else { continue }
       if family == .processor, stem.contains(".processor.") {
         return "keys of attention processors, such as \(DisplayText.escaped(name))"
       }

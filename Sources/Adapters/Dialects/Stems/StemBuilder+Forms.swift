@@ -68,25 +68,30 @@ extension StemBuilder {
 
   /// Rotations of outputs: kohya's by the prefix `oft_unet`, else LyCORIS's; a constraint of 0 forbids any rotation in kohya
   /// and means none in LyCORIS.
-  func rotation(_ parts: inout StemParts, alpha: Double?) throws(SurgeryError) -> Orthogonal {
+  func rotation(_ parts: inout StemParts, alpha: Double?) throws(SurgeryError) -> any Update {
     if let triangle = parts.find(.oftTriangle) { return try oneTrainerRotation(triangle, &parts) }
     let tensor = try parts.take(.oftBlocks)
     let shape = tensor.info.shape.dimensions
-    guard shape.count == 3, shape[1] == shape[2] else {
-      throw SurgeryError.unsupportedAdapter(
-        shape.count == 4
-          ? "BOFT is known but not computed by this program"
-          : "the blocks of a rotation must be square", file: file, key: tensor.name.text,
-        found: "\(tensor.info.shape)")
+    guard shape.count == 3 || shape.count == 4, shape.last == shape.dropLast().last else {
+      throw SurgeryError.adapter(
+        "shape", "the blocks of a rotation must be square", file: file, key: tensor.name.text,
+        expected: "blocks x size x size", found: "\(tensor.info.shape)")
     }
-    let outputs = Double(shape[0] * shape[1])
+    let size = shape[shape.count - 1]
+    let count = shape.dropLast(2).reduce(1, *)
+    let outputs = Double(shape[shape.count - 3] * size)
     let isKohya = parts.stem.hasPrefix("oft_unet")
-    var limit = Orthogonal.Limit.none
-    if let alpha, isKohya || alpha != 0 { limit = .allBlocks(alpha * outputs) }
+    let limit = alpha.flatMap { isKohya || $0 != 0 ? $0 * outputs : nil }
+    let blocks = Factor(tensor).reshaped(rows: count, columns: size * size)
+    let rescale = parts.find(.oftRescale).map { Factor($0) }
+    if shape.count == 4 {
+      return try Butterfly(
+        blocks: blocks, stages: shape[0], blockSize: size, convention: .lycoris(limit: limit),
+        rescale: rescale)
+    }
     return try Orthogonal(
-      blocks: Factor(tensor).reshaped(rows: shape[0], columns: shape[1] * shape[2]),
-      blockSize: shape[1], side: .outputs, storage: .difference, map: .plusMinus, limit: limit,
-      rescale: parts.find(.oftRescale).map { Factor($0) })
+      blocks: blocks, blockSize: size, side: .outputs, storage: .difference, map: .plusMinus,
+      limit: limit.map { .allBlocks($0) } ?? .none, rescale: rescale)
   }
 
   /// OneTrainer's OFT has PEFT's parametrisation (OneTrainer:modules/module/oft_utils.py).

@@ -24,10 +24,14 @@ struct StemBuilder {
     _ module: StemModules.Module, target: TargetReference, into adapter: inout Adapter
   ) throws(SurgeryError) {
     var parts = StemParts(module, file: file)
-    if parts.has(.reshapeWeight) {
-      throw SurgeryError.unsupportedAdapter(
-        "the module enlarges its base tensor (reshape_weight)", file: file,
-        key: module.stem + ".reshape_weight")
+    let enlargedShape = try parts.find(.reshapeWeight).map { (tensor) throws(SurgeryError) in
+      // Sizes of dimensions; none of a tensor that fits a file reaches 2^31.
+      guard tensor.info.shape.rank <= 1, tensor.info.shape.elementCount <= 8 else {
+        throw SurgeryError.adapter(
+          "shape", "reshape_weight must list the sizes of a few dimensions", file: file,
+          key: tensor.name.text, found: "\(tensor.info.shape)")
+      }
+      return try Factor(tensor).indices(below: 1 << 31)
     }
     let scalar = try parts.number(.scalar) ?? 1
     let alpha = try alpha(&parts)
@@ -58,10 +62,11 @@ struct StemBuilder {
     if let inner = update {
       if let magnitude { update = try decomposed(inner, magnitude) }
       let (scale, used) = scale(module.stem, alpha, isUnscaled ? nil : scaleRank)
-      adapter.modules.append(
-        ModuleUpdate(
-          name: module.stem, target: target, update: update ?? inner,
-          scale: scale.map { $0 * scalar }, alpha: used))
+      var made = ModuleUpdate(
+        name: module.stem, target: target, update: update ?? inner,
+        scale: scale.map { $0 * scalar }, alpha: used)
+      made.enlargedShape = enlargedShape
+      adapter.modules.append(made)
       try addBias(.upBias, target, module.stem, scale: scale, &parts, to: &adapter)
     } else if magnitude != nil {
       throw SurgeryError.adapter(

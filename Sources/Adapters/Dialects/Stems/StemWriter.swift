@@ -123,7 +123,12 @@ struct StemWriter {
         shape: factor.isPlain ? factor.tensor.info.shape.dimensions : nil)
     case .lowRank(let pair): try add(pair, stem, ["lokr_w2_a", "lokr_w2_b", "lokr_t2"])
     }
-    if let rank = product.rank { try addAlpha(stem, scale * Double(rank), rank: rank) }
+    if let rank = product.rank {
+      try addAlpha(stem, scale * Double(rank), rank: rank)
+    } else {
+      // Ignored, yet LyCORIS does not load a module without it.
+      try file.add("\(stem).alpha", values: [1], shape: [], dtype: .f32)
+    }
   }
 
   private mutating func add(_ decomposed: Decomposed, _ stem: String) throws(SurgeryError) {

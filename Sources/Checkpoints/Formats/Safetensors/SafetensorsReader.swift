@@ -1,10 +1,12 @@
-import Tensors
+public import Tensors
 
 extension TensorFile {
-  /// Opens a safetensors file; only its header is read.
+  /// Opens a safetensors file, whatever its name; only its header is read.
   ///
+  /// - Parameter file: The opened file.
+  /// - Returns: The file's tensors and metadata.
   /// - Throws: The `st.…` errors of the header's rules.
-  static func safetensors(_ file: InputFile) throws(SurgeryError) -> TensorFile {
+  public static func safetensors(_ file: InputFile) throws(SurgeryError) -> TensorFile {
     do throws(SurgeryError) {
       let header = try SafetensorsHeader(of: file)
       return TensorFile(

@@ -1,0 +1,50 @@
+import Adapters
+import Checkpoints
+import Tensors
+
+extension GatherRequest {
+  /// Lays the extracted tensors of all parts out as one adapter.
+  func gatherExtraction(
+    _ pieces: PieceSet, _ execution: Execution
+  ) throws(SurgeryError) -> OperationReport {
+    guard let origin = pieces.manifest.extraction else {
+      throw Piece.damaged(pieces.pieces[0].path, "it holds no extraction")
+    }
+    var request = try pieces.request(ExtractRequest.self)
+    (request.output, request.force) = (output, force)
+    var extracted: [ExtractedTensor] = []
+    var transposed = Set<TensorName>()
+    for (piece, entry, _) in try pieces.entries() {
+      extracted.append(try ExtractedTensor(entry, of: piece))
+      if entry.extracted?.isTransposed == true { transposed.insert(entry.report.tensor) }
+    }
+    var report = OperationReport(
+      command: "gather", extracted, unpaired: origin.unpaired, warnings: pieces.manifest.warnings)
+    try ExtractRequest.checkDifference(extracted, tuned: nil)
+    if dryRun { return report }
+    try request.write(
+      extracted, baseName: origin.baseName, isTransposed: { transposed.contains($0) },
+      inputs: pieces.inputs, into: &report, execution)
+    return report
+  }
+}
+
+extension ExtractedTensor {
+  /// What a piece holds of a tensor.
+  fileprivate init(_ entry: PieceManifest.Entry, of piece: Piece) throws(SurgeryError) {
+    self.init(entry.report)
+    warning = entry.warning
+    guard let kept = entry.extracted else { return }
+    switch kept.content {
+    case .factors:
+      content = .factors(
+        StoredFactors(
+          left: try piece.tensor(entry.position, "left"),
+          right: try piece.tensor(entry.position, "right")),
+        (kept.form ?? .linear).form(of: entry.report.shape))
+    case .full:
+      content = .full(try piece.tensor(entry.position, "full").renamed(entry.report.tensor))
+    case .difference: content = .difference(try piece.tensor(entry.position, "difference"))
+    }
+  }
+}
