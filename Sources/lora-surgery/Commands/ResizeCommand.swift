@@ -12,7 +12,7 @@ struct ResizeCommand: ParsableCommand {
 
         lora-surgery resize adapter/ -o smaller/ --rank 8
         lora-surgery resize lora.safetensors -o small.safetensors --sv-fro 0.95
-        lora-surgery resize *.safetensors -o small/ --rank 8 --skip-existing
+        lora-surgery resize loras/*.safetensors -o small/ --rank 8 --skip-existing
       """)
 
   @Argument(

@@ -26,8 +26,9 @@ enum Examples {
       .filter { $0.hasPrefix("  lora-surgery") }.map { $0.trimmingCharacters(in: .whitespaces) }
   }
 
-  /// The line after one that removes what it is to write, which may be there from an earlier example.
+  /// The line after one that removes what it is to write, which may be there from an earlier example; parts gather.
   static func makingRoom(for example: String) -> String {
+    if example.contains("--part ") { return example }
     let words = example.split(whereSeparator: \.isWhitespace).map(String.init)
     let outputs = zip(words, words.dropFirst()).filter { option, _ in
       ["-o", "--output", "--html"].contains(option) || (option == "--undo" && words[1] == "merge")
