@@ -20,7 +20,7 @@ struct LoRASurgeryCommand: ParsableCommand {
     subcommands: [
       InspectCommand.self, ExtractCommand.self, SpectrumCommand.self, MergeCommand.self,
       UnmergeCommand.self, ResizeCommand.self, CombineCommand.self, CompareCommand.self,
-      VerifyCommand.self, ConvertCommand.self, CheckCommand.self,
+      VerifyCommand.self, ConvertCommand.self, CheckCommand.self, BatchCommand.self,
     ])
 
   static func main() {

@@ -4,7 +4,7 @@ import Checkpoints
 import LoRASurgery
 import Tensors
 
-struct ConvertCommand: ParsableCommand {
+struct ConvertCommand: JobCommand {
   static let configuration = CommandConfiguration(
     commandName: "convert",
     abstract:
@@ -79,7 +79,7 @@ struct ConvertCommand: ParsableCommand {
   @OptionGroup var selection: SelectionOptions
   @OptionGroup var common: CommonOptions
 
-  func run() throws {
+  func request() throws -> ConvertRequest {
     var request = ConvertRequest(input: input, output: output.output)
     request.form = OutputForm(format: form?.format, maximumShardSize: maxShardSize?.bytes)
     request.dialect = form?.dialect
@@ -103,7 +103,12 @@ struct ConvertCommand: ParsableCommand {
     request.allowOverflow = output.allowOverflow
     request.force = output.force
     request.dryRun = output.dryRun
-    let report = try common.execute { [request] (execution) throws(SurgeryError) in
+    return request
+  }
+
+  func run() throws {
+    let request = try self.request()
+    let report = try common.execute { (execution) throws(SurgeryError) in
       try request.run(execution)
     }
     try common.show(report, warnings: report.warnings) {

@@ -3,7 +3,7 @@ import ArgumentParser
 import LoRASurgery
 import Tensors
 
-struct ExtractCommand: ParsableCommand {
+struct ExtractCommand: JobCommand {
   static let configuration = CommandConfiguration(
     commandName: "extract",
     abstract: "Extract the difference of two models as a low-rank adapter.",
@@ -63,7 +63,7 @@ struct ExtractCommand: ParsableCommand {
     }
   }
 
-  func run() throws {
+  func request() throws -> ExtractRequest {
     var request = ExtractRequest(
       base: base, tuned: tuned, output: output.output, ranks: ranks.options)
     request.dtype = output.dtype
@@ -79,7 +79,12 @@ struct ExtractCommand: ParsableCommand {
     request.allowOverflow = output.allowOverflow
     request.force = output.force
     request.dryRun = output.dryRun
-    let report = try common.execute { [request] (execution) throws(SurgeryError) in
+    return request
+  }
+
+  func run() throws {
+    let request = try self.request()
+    let report = try common.execute { (execution) throws(SurgeryError) in
       try request.run(execution)
     }
     try common.show(report, warnings: report.warnings) {

@@ -2,7 +2,7 @@ import ArgumentParser
 import LoRASurgery
 import Tensors
 
-struct InspectCommand: ParsableCommand {
+struct InspectCommand: JobCommand {
   static let configuration = CommandConfiguration(
     commandName: "inspect",
     abstract: "List what lies in checkpoints and adapters.",
@@ -27,11 +27,16 @@ struct InspectCommand: ParsableCommand {
   @OptionGroup var selection: SelectionOptions
   @OptionGroup var common: CommonOptions
 
-  func run() throws {
+  func request() throws -> InspectRequest {
     var request = InspectRequest(paths: paths, stats: stats, selection: selection.selection)
     request.base = base
     request.adapterOptions = try reading.options()
-    let report = try common.execute { [request] (execution) throws(SurgeryError) in
+    return request
+  }
+
+  func run() throws {
+    let request = try self.request()
+    let report = try common.execute { (execution) throws(SurgeryError) in
       try request.run(execution)
     }
     try common.show(report, warnings: report.files.flatMap(\.warnings)) {

@@ -24,10 +24,10 @@ struct MergeOptions: ParsableArguments {
   @OptionGroup var selection: SelectionOptions
   @OptionGroup var common: CommonOptions
 
-  func run(
+  func request(
     _ direction: MergeRequest.Direction, rounding: RoundingMode = .nearest, model: String,
     adapters weighted: [WeightedAdapter]
-  ) throws {
+  ) throws -> MergeRequest {
     var request = MergeRequest(
       direction, model: model, adapters: weighted, output: output.output)
     request.dtype = output.dtype
@@ -41,7 +41,11 @@ struct MergeOptions: ParsableArguments {
     request.allowOverflow = output.allowOverflow
     request.force = output.force
     request.dryRun = output.dryRun
-    let report = try common.execute { [request] (execution) throws(SurgeryError) in
+    return request
+  }
+
+  func run(_ request: MergeRequest) throws {
+    let report = try common.execute { (execution) throws(SurgeryError) in
       try request.run(execution)
     }
     try common.show(report, warnings: report.warnings) {
@@ -55,7 +59,7 @@ enum RoundingChoice: String, ExpressibleByArgument, CaseIterable {
   case nearest, stochastic
 }
 
-struct MergeCommand: ParsableCommand {
+struct MergeCommand: JobCommand {
   static let configuration = CommandConfiguration(
     commandName: "merge",
     abstract: "Add adapters to a model.",
@@ -80,14 +84,18 @@ struct MergeCommand: ParsableCommand {
 
   @OptionGroup var options: MergeOptions
 
-  func run() throws {
-    try options.run(
+  var common: CommonOptions { options.common }
+
+  func request() throws -> MergeRequest {
+    try options.request(
       .merge, rounding: rounding == .nearest ? .nearest : .stochastic(seed: seed), model: base,
       adapters: adapters)
   }
+
+  func run() throws { try options.run(request()) }
 }
 
-struct UnmergeCommand: ParsableCommand {
+struct UnmergeCommand: JobCommand {
   static let configuration = CommandConfiguration(
     commandName: "unmerge",
     abstract: "Take adapters out of a model that they were merged into.",
@@ -110,5 +118,11 @@ struct UnmergeCommand: ParsableCommand {
 
   @OptionGroup var options: MergeOptions
 
-  func run() throws { try options.run(.unmerge, model: merged, adapters: adapters) }
+  var common: CommonOptions { options.common }
+
+  func request() throws -> MergeRequest {
+    try options.request(.unmerge, model: merged, adapters: adapters)
+  }
+
+  func run() throws { try options.run(request()) }
 }

@@ -3,7 +3,7 @@ import ArgumentParser
 import LoRASurgery
 import Tensors
 
-struct ResizeCommand: ParsableCommand {
+struct ResizeCommand: JobCommand {
   static let configuration = CommandConfiguration(
     commandName: "resize",
     abstract: "Change the rank of an adapter, without its base.",
@@ -26,7 +26,7 @@ struct ResizeCommand: ParsableCommand {
   @OptionGroup var selection: SelectionOptions
   @OptionGroup var common: CommonOptions
 
-  func run() throws {
+  func request() throws -> ResizeRequest {
     var request = ResizeRequest(
       adapter: adapter, output: output.output, ranks: ranks.options)
     request.dialect = dialect
@@ -36,7 +36,12 @@ struct ResizeCommand: ParsableCommand {
     request.allowOverflow = output.allowOverflow
     request.force = output.force
     request.dryRun = output.dryRun
-    let report = try common.execute { [request] (execution) throws(SurgeryError) in
+    return request
+  }
+
+  func run() throws {
+    let request = try self.request()
+    let report = try common.execute { (execution) throws(SurgeryError) in
       try request.run(execution)
     }
     try common.show(report, warnings: report.warnings) {
