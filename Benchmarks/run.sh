@@ -8,4 +8,6 @@ if [ ! -x "$folder/venv/bin/python" ]; then python3 -m venv "$folder/venv"; fi
 packages=(numpy ml_dtypes)
 case " $* " in *" --peers "*) packages+=(torch safetensors);; esac
 "$folder/venv/bin/python" -m pip install --quiet "${packages[@]}"
-"$folder/venv/bin/python" Benchmarks/run.py "$(swift build -c release --show-bin-path)/lora-surgery" "$folder" "$@"
+program="$(swift build -c release --show-bin-path)/lora-surgery"
+"$folder/venv/bin/python" Benchmarks/run.py "$program" "$folder" "$@"
+"$folder/venv/bin/python" Benchmarks/batch.py "$program" "$folder" $(case " $* " in *" --peers "*) echo --peers;; esac)

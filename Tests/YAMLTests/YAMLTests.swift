@@ -8,7 +8,7 @@ struct YAMLTests {
     try YAMLNode(parsing: Array(text.utf8))
   }
 
-  private func error(_ text: String) -> SurgeryError? {
+  private func refusal(of text: String) -> SurgeryError? {
     do throws(SurgeryError) { _ = try parse(text) } catch { return error }
     return nil
   }
@@ -21,7 +21,7 @@ struct YAMLTests {
     #expect(entries[1].mark == YAMLNode.Mark(line: 2, column: 1))
     let list = try #require(entries[0].value.entries?[0].value.elements)
     #expect(list.map(\.text) == ["1", "two", "three"])
-    #expect(list[1].mark == YAMLNode.Mark(line: 1, column: 14))
+    #expect(list[1].mark == YAMLNode.Mark(line: 1, column: 13))
     let others = try #require(entries[1].value.elements)
     #expect(others[0].flag == true)
     #expect(others[1].isNull && others[1].text == nil)
@@ -51,7 +51,7 @@ struct YAMLTests {
   }
 
   @Test(arguments: [
-    ("a: [1, 2\nb: 3\n", "yaml.syntax", "line 2, column 1"),
+    ("a: [1, 2\nb: 3\n", "yaml.syntax", "line 2, column 2"),
     ("a: 1\n\tb: 2\n", "yaml.syntax", "line 2, column 1"),
     ("a: 'open\n", "yaml.syntax", "line 2, column 1"),
     ("a: 1\nb: 2\na: 3\n", "yaml.duplicate", "line 3, column 1"),
@@ -62,7 +62,7 @@ struct YAMLTests {
     ("? [a]\n: 1\n", "yaml.key", "line 1, column 3"),
   ])
   func refusalsNameThePlace(text: String, id: String, place: String) throws {
-    let error = try #require(error(text))
+    let error = try #require(refusal(of: text))
     #expect(error.id == id)
     #expect(error.kind == .data)
     #expect(error.what.contains(place), "\(error)")
@@ -82,12 +82,12 @@ struct YAMLTests {
       let references = Array(repeating: "*a\(level - 1)", count: 9).joined(separator: ", ")
       text += "a\(level): &a\(level) [\(references)]\n"
     }
-    #expect(error(text)?.id == "yaml.aliases")
+    #expect(refusal(of: text)?.id == "yaml.aliases")
   }
 
   @Test func deepNesting() {
-    #expect(error(String(repeating: "[", count: 100_000))?.id == "yaml.depth")
-    #expect(error(String(repeating: "- ", count: 5000) + "x")?.id == "yaml.depth")
+    #expect(refusal(of: String(repeating: "[", count: 100_000))?.id == "yaml.depth")
+    #expect(refusal(of: String(repeating: "- ", count: 5000) + "x")?.id == "yaml.depth")
   }
 
   /// Whatever the bytes are, there is a value or an error.

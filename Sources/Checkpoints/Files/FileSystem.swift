@@ -259,11 +259,13 @@ enum FileSystem {
   }
 
   /// The mode a new file gets: 0666 less the umask.
-  static func defaultFileMode() -> UInt32 {
+  ///
+  /// Asked once, because asking changes the umask for a moment, for all threads.
+  static let defaultFileMode: UInt32 = {
     let mask = umask(0)
     _ = umask(mask)
     return 0o666 & ~UInt32(mask)
-  }
+  }()
 
   /// Bytes free for this user on the file system that holds `path`.
   static func freeBytes(at path: FilePath) -> UInt64? {

@@ -114,11 +114,13 @@ public final class Journal: Sendable {
   deinit { try? descriptor.close() }
 
   private static func open(_ path: String) throws(SurgeryError) -> FileDescriptor {
+    // While there is one thread still: see there.
+    let mode = FileSystem.defaultFileMode
     let descriptor: FileDescriptor
     do {
       descriptor = try FileDescriptor.open(
         FilePath(path), .readWrite, options: [.create, .append, .noFollow, .closeOnExec],
-        permissions: [.ownerReadWrite, .groupRead, .otherRead])
+        permissions: FilePermissions(rawValue: .init(mode)))
     } catch {
       throw SurgeryError.writing(path, "open", (error as? Errno) ?? .ioError)
     }

@@ -35,6 +35,8 @@ struct JobDecoder {
         throw .place(
           "\(field.name) stands for what line \(other.line) gives already", at: field.mark)
       }
+      // An empty value takes a default back.
+      if field.value.isNull { return }
       let arguments = try JobValue(field, word).arguments
       if case .operand(let place) = word.kind {
         operands.append((place, arguments))
@@ -149,11 +151,7 @@ struct JobValue {
     of field: Recipe.Field, _ word: CommandWords.Word
   ) throws(SurgeryError) -> [String] {
     switch field.value.content {
-    case .scalar:
-      guard let text = field.value.text else {
-        throw .place("\(field.name) has no value", at: field.mark)
-      }
-      return [text]
+    case .scalar: return [try text(of: field.value, field, word)]
     case .sequence(let elements):
       guard word.isRepeating else {
         throw .place("\(field.name) takes one value, not a list", at: field.value.mark)

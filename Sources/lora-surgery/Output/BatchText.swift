@@ -51,7 +51,7 @@ struct BatchText {
       (totals.skipped, "skipped"), (totals.planned, "to run"),
     ]
     lines.append(
-      "\(Quantities.grouped(totals.jobs)) jobs: "
+      "\(Quantities.grouped(totals.jobs)) job\(totals.jobs == 1 ? "" : "s"): "
         + counts.filter { $0.0 > 0 }.map { "\(Quantities.grouped($0.0)) \($0.1)" }
         .joined(separator: ", "))
     if totals.planned > 0 {
