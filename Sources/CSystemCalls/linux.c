@@ -5,6 +5,7 @@
 #if defined(__linux__)
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 int lora_renameat2(const char *from, const char *to, unsigned int flags) {
@@ -18,9 +19,12 @@ int64_t lora_copy_file_range(int from, int64_t from_offset, int to, int64_t to_o
   return copied >= 0 ? copied : -errno;
 }
 
-int lora_start_writeback(int file, int64_t offset, int64_t count) {
-  return sync_file_range(file, offset, count, SYNC_FILE_RANGE_WRITE) == 0 ? 0 : -errno;
+int lora_open_direct(const char *path) {
+  int file = open(path, O_WRONLY | O_DIRECT | O_CLOEXEC);
+  return file >= 0 ? file : -errno;
 }
+
+void lora_advise_huge_pages(void *memory, size_t count) { madvise(memory, count, MADV_HUGEPAGE); }
 
 int lora_fallocate(int file, int64_t size) {
   return fallocate(file, 0, 0, size) == 0 ? 0 : -errno;
@@ -28,7 +32,9 @@ int lora_fallocate(int file, int64_t size) {
 
 #else
 
-int lora_start_writeback(int file, int64_t offset, int64_t count) { return -ENOSYS; }
+int lora_open_direct(const char *path) { return -ENOSYS; }
+
+void lora_advise_huge_pages(void *memory, size_t count) {}
 
 int lora_fallocate(int file, int64_t size) { return -ENOSYS; }
 

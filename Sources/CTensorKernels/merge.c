@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-/* See MergeKernels.h: a contracted product and sum would round differently where there is no such instruction. */
+/* See MergeKernels.h: what is fused is written so; were the compiler to fuse more, results would differ by machine. */
 #pragma STDC FP_CONTRACT OFF
 /* Vectors pass between inlined functions only, so there is no calling convention that could differ. */
 #pragma clang diagnostic ignored "-Wpsabi"
@@ -32,12 +32,15 @@ enum { RUN = 512 };
 #if defined(__x86_64__)
 
 #define NAME(f) f##_avx2
-#define TARGET __attribute__((target("avx2,f16c")))
+#define TARGET __attribute__((target("avx2,fma,f16c")))
 #include "merge_body.h"
 #undef NAME
 #undef TARGET
 
-#define CHOOSE(f) (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c") ? f##_avx2 : f##_plain)
+#define CHOOSE(f)                                                                                       \
+  (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")    \
+       ? f##_avx2                                                                                       \
+       : f##_plain)
 
 #else
 

@@ -7,9 +7,13 @@
     for (int r = 0; r < R; r++)                                                                         \
       for (int c = 0; c < LORA_PANEL / LANES; c++) sums[r][c] = (V){0};                                 \
     for (size_t k = 0; k < rank; k++)                                                                   \
-      for (int r = 0; r < R; r++)                                                                       \
+      for (int r = 0; r < R; r++) {                                                                     \
+        V factor;                                                                                       \
+        for (int lane = 0; lane < LANES; lane++) factor[lane] = up[r * rank + k];                       \
         for (int c = 0; c < LORA_PANEL / LANES; c++)                                                    \
-          sums[r][c] += up[r * rank + k] * *(const V *)(panel + k * LORA_PANEL + c * LANES);            \
+          sums[r][c] = __builtin_elementwise_fma(                                                       \
+              factor, *(const V *)(panel + k * LORA_PANEL + c * LANES), sums[r][c]);                    \
+      }                                                                                                 \
     for (int r = 0; r < R; r++)                                                                         \
       for (int c = 0; c < LORA_PANEL / LANES; c++)                                                      \
         *(V *)(target + r * stride + c * LANES) += alpha * sums[r][c];                                  \
@@ -75,9 +79,9 @@ PRODUCT(double, f64, doubles4, 4, 2)
         MASKS strange = (old & EXPONENT) == EXPONENT;                                                   \
         PATTERNS new = NAME(narrow_##S)(w + d);                                                         \
         new = (old & (PATTERNS)strange) | (new & ~(PATTERNS)strange);                                   \
-        w2 += w * w;                                                                                    \
-        d2 += d * d;                                                                                    \
-        dk += d * (NAME(widen_##S)(new) - w);                                                           \
+        w2 = __builtin_elementwise_fma(w, w, w2);                                                       \
+        d2 = __builtin_elementwise_fma(d, d, d2);                                                       \
+        dk = __builtin_elementwise_fma(d, NAME(widen_##S)(new) - w, dk);                                \
         same -= new == old;                                                                             \
         special -= strange;                                                                             \
         infinite -= (new & EXPONENT) == EXPONENT;                                                       \

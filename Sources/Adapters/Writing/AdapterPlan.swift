@@ -54,19 +54,22 @@ public struct AdapterPlan: Sendable {
     let writer = try CheckpointWriter(
       plan, replacing: replacing, inputs: inputs, interruption: interruption)
     var scratch = [UInt8](repeating: 0, count: 1 << 20)
+    let stage = WriteStage()
     for (file, contents) in contents.enumerated() {
       for (tensor, content) in contents.enumerated() {
         let place = PlannedTensor(file: file, tensor: tensor)
         switch content {
         case .stored(let stored):
-          try writer.copy(stored, bytes: 0..<stored.info.byteCount, to: place, scratch: &scratch)
+          try writer.copy(
+            stored, bytes: 0..<stored.info.byteCount, to: place, scratch: &scratch, through: stage)
         case .made(let make):
           let bytes = try make()
-          try unsafe writer.write(bytes.span.bytes, to: place, at: 0)
+          try unsafe writer.write(bytes.span.bytes, to: place, at: 0, through: stage)
         case .quantised(let make): try writer.write(try make(), to: place)
         }
       }
     }
+    try stage.flush()
     try writer.commit()
   }
 }

@@ -14,5 +14,8 @@ int lora_fallocate(int file, int64_t size);
 /* Copies bytes between files inside the kernel and returns how many. */
 int64_t lora_copy_file_range(int from, int64_t from_offset, int to, int64_t to_offset, size_t count);
 
-/* Starts writing a range of a file to disk and does not wait for it. */
-int lora_start_writeback(int file, int64_t offset, int64_t count);
+/* Opens an existing file for writes past the page cache; the result is the descriptor. */
+int lora_open_direct(const char *path);
+
+/* Asks for large pages under memory that the kernel will often look up page by page; advice, so nothing is returned. */
+void lora_advise_huge_pages(void *memory, size_t count);

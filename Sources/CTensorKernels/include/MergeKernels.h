@@ -3,8 +3,8 @@
 #include <stdint.h>
 
 /* The two halves of a merge: the product of low-rank factors added to a block, and a block added to stored elements
-   and rounded. No operation is contracted and every sum has one order, so that the same input gives the same bits
-   on every machine and whatever blocks it comes in: a record of differences can rely on them. */
+   and rounded. Which products and sums are fused is fixed and every sum has one order, so that the same input gives
+   the same bits on every machine and whatever blocks it comes in: a record of differences can rely on them. */
 
 enum { LORA_PANEL = 16 /* columns of one packed panel */ };
 

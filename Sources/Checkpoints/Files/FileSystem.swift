@@ -200,11 +200,10 @@ enum FileSystem {
     }
   }
 
-  /// Starts writing a range to disk without waiting, so that the flush at the end finds little left to do.
-  ///
-  /// A failure shows in the flush; this call only gives the disk its work early.
-  static func startWriteback(_ descriptor: FileDescriptor, at offset: UInt64, count: Int) {
-    _ = lora_start_writeback(descriptor.rawValue, Int64(clamping: offset), Int64(count))
+  /// Opens an existing file for writes past the page cache, or returns `nil` where there is no such thing.
+  static func openDirect(_ path: FilePath) -> FileDescriptor? {
+    let result = unsafe path.withPlatformString { unsafe lora_open_direct($0) }
+    return result < 0 ? nil : FileDescriptor(rawValue: result)
   }
 
   /// Flushes a folder, so that a rename in it survives a power cut.

@@ -129,11 +129,12 @@ public final class CheckpointWriter: Sendable {
   ///   - bytes: Elements in row-major order, little-endian.
   ///   - place: The tensor.
   ///   - offset: Position of `bytes` in the tensor.
+  ///   - stage: Where they may wait; the worker that owns it flushes it before its work is done.
   /// - Throws: `io.write` or `output.no-space`.
   public func write(
-    _ bytes: RawSpan, to place: PlannedTensor, at offset: Int
+    _ bytes: RawSpan, to place: PlannedTensor, at offset: Int, through stage: WriteStage
   ) throws(SurgeryError) {
-    try writers[place.file].write(bytes, tensor: place.tensor, at: offset)
+    try writers[place.file].write(bytes, tensor: place.tensor, at: offset, through: stage)
   }
 
   /// Writes all of a planned tensor as whole numbers with a step a row.
@@ -146,19 +147,20 @@ public final class CheckpointWriter: Sendable {
     try writers[place.file].write(matrix, tensor: place.tensor)
   }
 
-  /// Copies a stored tensor as it is, inside the kernel where both sides lie plain.
+  /// Copies a stored tensor as it is, inside the kernel where both sides lie plain and the page cache takes them.
   ///
   /// - Parameters:
   ///   - tensor: What to copy; its dtype and shape are those planned.
   ///   - range: The bytes of the tensor to copy.
   ///   - place: Where it goes.
   ///   - scratch: A buffer for what the kernel cannot copy.
+  ///   - stage: Where such bytes may wait.
   /// - Throws: What reading and writing throw.
   public func copy(
     _ tensor: StoredTensor, bytes range: Range<Int>, to place: PlannedTensor,
-    scratch: inout [UInt8]
+    scratch: inout [UInt8], through stage: WriteStage
   ) throws(SurgeryError) {
-    if let source = tensor.source.plainOffset,
+    if let source = tensor.source.plainOffset, !files[place.file].isDirect,
       let target = writers[place.file].plainOffset(of: place.tensor)
     {
       try files[place.file].copy(
@@ -174,20 +176,9 @@ public final class CheckpointWriter: Sendable {
         try reader.read(at: position, into: &target)
       }
       try unsafe writers[place.file].write(
-        scratch.span.extracting(0..<size).bytes, tensor: place.tensor, at: position)
+        scratch.span.extracting(0..<size).bytes, tensor: place.tensor, at: position, through: stage)
       position += size
     }
-  }
-
-  /// Starts writing a part of a tensor to disk, so that the flush in `commit` finds little left to do.
-  ///
-  /// - Parameters:
-  ///   - place: The tensor.
-  ///   - range: Bytes of it that have been written.
-  public func startWriteback(of place: PlannedTensor, bytes range: Range<Int>) {
-    guard let offset = writers[place.file].plainOffset(of: place.tensor) else { return }
-    files[place.file].startWriteback(
-      at: offset + UInt64(range.lowerBound), count: range.count)
   }
 
   /// Completes the files, reads their headers back, flushes, and gives the output its name.

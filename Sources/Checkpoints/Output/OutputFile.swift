@@ -7,6 +7,12 @@ public final class OutputFile: Sendable {
   public let path: String
   let temporary: FilePath
   private let descriptor: FileDescriptor
+  /// The same file, written past the page cache.
+  private let direct: FileDescriptor?
+
+  /// From this size on a file is written past the page cache where the system can: what is smaller fits there whole, is flushed
+  /// in a moment, and is likely to be read again soon.
+  private static let directSize: UInt64 = 256 << 20
 
   /// Creates the temporary file and reserves its space.
   ///
@@ -25,6 +31,7 @@ public final class OutputFile: Sendable {
     } catch {
       throw SurgeryError.writing(path, "create", (error as? Errno) ?? .ioError)
     }
+    direct = size.flatMap { $0 < Self.directSize ? nil : FileSystem.openDirect(temporary) }
     if let size {
       do { try FileSystem.reserve(Int64(clamping: size), for: descriptor) } catch {
         throw failure("reserve", error, needed: size)
@@ -32,7 +39,13 @@ public final class OutputFile: Sendable {
     }
   }
 
-  deinit { try? descriptor.close() }
+  deinit {
+    try? descriptor.close()
+    try? direct?.close()
+  }
+
+  /// Whether parts of the file should be collected and written past the page cache.
+  var isDirect: Bool { direct != nil }
 
   private func failure(_ call: String, _ error: Errno, needed: UInt64? = nil) -> SurgeryError {
     var failure = SurgeryError.writing(path, call, error)
@@ -52,20 +65,49 @@ public final class OutputFile: Sendable {
   ///   - offset: Position in bytes from the start of the file.
   /// - Throws: `io.write` or `output.no-space`.
   public func write(_ bytes: RawSpan, at offset: UInt64) throws(SurgeryError) {
-    let error = unsafe bytes.withUnsafeBytes { buffer -> Errno? in
-      var done = 0
-      while done < buffer.count {
-        do {
-          let rest = unsafe UnsafeRawBufferPointer(rebasing: buffer[done...])
-          done += try unsafe descriptor.write(
-            toAbsoluteOffset: Int64(clamping: offset) + Int64(done), rest)
-        } catch {
-          return (error as? Errno) ?? .ioError
-        }
-      }
-      return nil
-    }
+    let error = unsafe bytes.withUnsafeBytes { unsafe Self.write($0, to: descriptor, at: offset) }
     if let error { throw failure("write", error) }
+  }
+
+  /// Writes a part of page-aligned memory, its whole pages past the page cache.
+  ///
+  /// - Parameters:
+  ///   - memory: What to write; its first byte belongs at a multiple of ``PageMemory/pageSize`` in the file.
+  ///   - range: Which part of it.
+  ///   - offset: Position in the file of the part's first byte.
+  /// - Throws: `io.write` or `output.no-space`.
+  func write(_ memory: PageMemory, _ range: Range<Int>, at offset: UInt64) throws(SurgeryError) {
+    let page = PageMemory.pageSize
+    precondition(offset % UInt64(page) == UInt64(range.lowerBound % page), "memory is not aligned")
+    let start = min(range.upperBound, (range.lowerBound + page - 1) / page * page)
+    let end = max(start, range.upperBound / page * page)
+    for part in [range.lowerBound..<start, start..<end, end..<range.upperBound] where !part.isEmpty {
+      let position = offset + UInt64(part.lowerBound - range.lowerBound)
+      var error = unsafe memory.withBytes(part) {
+        unsafe Self.write($0, to: part == start..<end ? direct ?? descriptor : descriptor, at: position)
+      }
+      if error == .invalidArgument {
+        // A file system with larger blocks, or one that takes the flag and not the writes.
+        error = unsafe memory.withBytes(part) { unsafe Self.write($0, to: descriptor, at: position) }
+      }
+      if let error { throw failure("write", error) }
+    }
+  }
+
+  private static func write(
+    _ buffer: UnsafeRawBufferPointer, to descriptor: FileDescriptor, at offset: UInt64
+  ) -> Errno? {
+    var done = 0
+    while done < buffer.count {
+      do {
+        let rest = unsafe UnsafeRawBufferPointer(rebasing: buffer[done...])
+        done += try unsafe descriptor.write(
+          toAbsoluteOffset: Int64(clamping: offset) + Int64(done), rest)
+      } catch {
+        return (error as? Errno) ?? .ioError
+      }
+    }
+    return nil
   }
 
   /// Writes all of an array at `offset`.
@@ -108,11 +150,6 @@ public final class OutputFile: Sendable {
       try unsafe write(scratch.span.extracting(0..<size).bytes, at: offset + UInt64(done))
       done += size
     }
-  }
-
-  /// Starts writing a range to disk without waiting for it.
-  func startWriteback(at offset: UInt64, count: Int) {
-    FileSystem.startWriteback(descriptor, at: offset, count: count)
   }
 
   /// Sets the final length; for files whose size was not known beforehand.

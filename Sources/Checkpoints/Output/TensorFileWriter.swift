@@ -17,8 +17,11 @@ protocol TensorFileWriter: Sendable {
   ///   - bytes: Elements in row-major order, little-endian.
   ///   - tensor: Position of the tensor in the plan of this file.
   ///   - offset: Position of `bytes` in the tensor.
+  ///   - stage: Where they may wait to be written in large parts.
   /// - Throws: `io.write` or `output.no-space`.
-  func write(_ bytes: RawSpan, tensor: Int, at offset: Int) throws(SurgeryError)
+  func write(
+    _ bytes: RawSpan, tensor: Int, at offset: Int, through stage: WriteStage
+  ) throws(SurgeryError)
 
   /// Writes all of a quantised tensor, where the format has such.
   func write(_ matrix: QuantisedMatrix, tensor: Int) throws(SurgeryError)

@@ -46,11 +46,11 @@ struct RewritePipeline {
     let pieces = steps.indices.flatMap { cut(steps[$0], index: $0) }
     let sequential = pieces.contains { writer.isSequential(file: steps[$0.step].place.file) }
     let outcomes = Mutex([StepOutcome](repeating: StepOutcome(), count: pieces.count))
-    try Workers(count: sequential ? 1 : execution.jobs).run(
-      steps: pieces.count, interruption: execution.interruption, makeState: { Buffers() }
-    ) { (buffers, index) throws(SurgeryError) in
+    try execution.runWriting(
+      steps: pieces.count, isSequential: sequential, makeState: { Buffers() }
+    ) { (buffers, stage, index) throws(SurgeryError) in
       let outcome = try process(
-        pieces[index], of: steps[pieces[index].step], buffers: &buffers)
+        pieces[index], of: steps[pieces[index].step], &buffers, stage)
       outcomes.withLock { $0[index] = outcome }
     }
     // Added up in the order of the pieces, so that sums do not depend on which worker was first.
@@ -95,27 +95,19 @@ struct RewritePipeline {
   }
 
   private func process(
-    _ piece: Piece, of step: TensorStep, buffers: inout Buffers
+    _ piece: Piece, of step: TensorStep, _ buffers: inout Buffers, _ stage: WriteStage
   ) throws(SurgeryError) -> StepOutcome {
     do throws(SurgeryError) {
       switch piece.work {
       case .copy(let range):
-        try writer.copy(step.source, bytes: range, to: step.place, scratch: &buffers.copy)
-        writer.startWriteback(of: step.place, bytes: range)
+        try writer.copy(
+          step.source, bytes: range, to: step.place, scratch: &buffers.copy, through: stage)
         execution.progress.advance(by: range.count)
         return StepOutcome()
       case .rewrite(let blocks):
-        let outcome =
-          step.needsDouble(arithmetic)
-          ? try rewrite(blocks, of: step, piece.step, buffers: &buffers.double)
-          : try rewrite(blocks, of: step, piece.step, buffers: &buffers.single)
-        let size = (step.dtype.bytesPerElement ?? 0) * step.geometry.columns
-        let (first, last) = (
-          step.geometry.rows(of: blocks.lowerBound), step.geometry.rows(of: blocks.upperBound - 1)
-        )
-        writer.startWriteback(
-          of: step.place, bytes: first.lowerBound * size..<last.upperBound * size)
-        return outcome
+        return step.needsDouble(arithmetic)
+          ? try rewrite(blocks, of: step, piece.step, &buffers.double, stage)
+          : try rewrite(blocks, of: step, piece.step, &buffers.single, stage)
       case .record(let pages):
         try undo?.recordReplaced(pages, of: piece.step, by: step)
         return StepOutcome()
@@ -126,7 +118,8 @@ struct RewritePipeline {
   }
 
   private func rewrite<Scalar: BLASScalar>(
-    _ blocks: Range<Int>, of step: TensorStep, _ index: Int, buffers: inout BlockBuffers<Scalar>
+    _ blocks: Range<Int>, of step: TensorStep, _ index: Int,
+    _ buffers: inout BlockBuffers<Scalar>, _ stage: WriteStage
   ) throws(SurgeryError) -> StepOutcome {
     let recorder = try undo?.recorder(of: index, step)
     let (columns, size) = (step.geometry.columns, step.dtype.bytesPerElement ?? 0)
@@ -134,7 +127,7 @@ struct RewritePipeline {
       blocks: blocks, buffers: &buffers, interruption: execution.interruption
     ) { (rows, input, output, buffers) throws(SurgeryError) in
       try unsafe writer.write(
-        output.span.bytes, to: step.place, at: rows.lowerBound * columns * size)
+        output.span.bytes, to: step.place, at: rows.lowerBound * columns * size, through: stage)
       try recorder?.record(rows, base: input, merged: output)
       execution.progress.advance(by: input.count)
     }

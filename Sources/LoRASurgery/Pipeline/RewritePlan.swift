@@ -77,12 +77,14 @@ struct BlockGeometry: Sendable, Hashable {
   let rowsPerBlock: Int
 
   /// Elements of one block: read, added to and rounded while they are in the second-level cache.
-  static let blockElements = 1 << 16
+  static let blockElements = 1 << 15
 
   init(rows: Int, columns: Int, isWhole: Bool) {
     self.rows = rows
     self.columns = columns
-    rowsPerBlock = isWhole ? max(1, rows) : max(1, Self.blockElements / max(1, columns))
+    let fitting = max(1, Self.blockElements / max(1, columns))
+    // A multiple of the rows that the kernels take at a time, where there are so many.
+    rowsPerBlock = isWhole ? max(1, rows) : fitting < 8 ? fitting : fitting / 8 * 8
   }
 
   /// Number of blocks.

@@ -30,17 +30,19 @@ struct Restoring {
       }
     }
     let sequential = steps.contains { writer.isSequential(file: $0.place.file) }
-    try Workers(count: sequential ? 1 : execution.jobs).run(
-      steps: pieces.count, interruption: execution.interruption, makeState: { () }
-    ) { (_, index) throws(SurgeryError) in
+    try execution.runWriting(
+      steps: pieces.count, isSequential: sequential, makeState: { () }
+    ) { (_, stage, index) throws(SurgeryError) in
       let (step, pages) = (steps[pieces[index].0], pieces[index].1)
-      do throws(SurgeryError) { try restore(pages, of: step) } catch {
+      do throws(SurgeryError) { try restore(pages, of: step, through: stage) } catch {
         throw error.inFile(step.merged.source.file.path).inTensor(step.merged.name)
       }
     }
   }
 
-  private func restore(_ pages: Range<Int>, of step: Step) throws(SurgeryError) {
+  private func restore(
+    _ pages: Range<Int>, of step: Step, through stage: WriteStage
+  ) throws(SurgeryError) {
     let entry = step.entry
     guard let size = entry.base.dtype.bytesPerElement else { throw ResidualCode.damaged }
     let predictor =
@@ -63,7 +65,8 @@ struct Restoring {
           merged, rows: elements.lowerBound / columns..<elements.upperBound / columns) ?? merged
       }
       let base = try reader.page(page, of: entry, merged: merged, prediction: prediction)
-      try unsafe writer.write(base.span.bytes, to: step.place, at: elements.lowerBound * size)
+      try unsafe writer.write(
+        base.span.bytes, to: step.place, at: elements.lowerBound * size, through: stage)
       execution.progress.advance(by: base.count)
     }
   }

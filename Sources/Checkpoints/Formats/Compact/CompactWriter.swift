@@ -62,7 +62,9 @@ final class CompactWriter: TensorFileWriter {
 
   func plainOffset(of tensor: Int) -> UInt64? { nil }
 
-  func write(_ bytes: RawSpan, tensor: Int, at offset: Int) throws(SurgeryError) {
+  func write(
+    _ bytes: RawSpan, tensor: Int, at offset: Int, through stage: WriteStage
+  ) throws(SurgeryError) {
     precondition(codecs[tensor] == .planes, "a quantised tensor is written as a matrix")
     let info = plan.tensors[tensor]
     let capacity = info.dtype.byteCount(ofElements: CompactFormat.elementsPerPage) ?? 0

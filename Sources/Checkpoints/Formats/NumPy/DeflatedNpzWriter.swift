@@ -43,7 +43,9 @@ final class DeflatedNpzWriter: TensorFileWriter {
 
   func plainOffset(of tensor: Int) -> UInt64? { nil }
 
-  func write(_ bytes: RawSpan, tensor: Int, at offset: Int) throws(SurgeryError) {
+  func write(
+    _ bytes: RawSpan, tensor: Int, at offset: Int, through stage: WriteStage
+  ) throws(SurgeryError) {
     try withState { (state) throws(SurgeryError) in
       if state.tensor != tensor {
         if bytes.isEmpty { return }

@@ -62,8 +62,10 @@ struct NpyWriter: TensorFileWriter {
 
   func plainOffset(of tensor: Int) -> UInt64? { dataOffset }
 
-  func write(_ bytes: RawSpan, tensor: Int, at offset: Int) throws(SurgeryError) {
-    try file.write(bytes, at: dataOffset + UInt64(offset))
+  func write(
+    _ bytes: RawSpan, tensor: Int, at offset: Int, through stage: WriteStage
+  ) throws(SurgeryError) {
+    try stage.write(bytes, to: file, at: dataOffset + UInt64(offset))
   }
 
   func finish() {}

@@ -49,9 +49,11 @@ final class StoredNpzWriter: TensorFileWriter {
   /// Always `nil`: bytes that the kernel copies would leave no checksum.
   func plainOffset(of tensor: Int) -> UInt64? { nil }
 
-  func write(_ bytes: RawSpan, tensor: Int, at offset: Int) throws(SurgeryError) {
+  func write(
+    _ bytes: RawSpan, tensor: Int, at offset: Int, through stage: WriteStage
+  ) throws(SurgeryError) {
     let piece = Piece(offset: offset, count: bytes.byteCount, crc: CRC32.update(0, bytes))
-    try file.write(bytes, at: position(of: tensor) + UInt64(offset))
+    try stage.write(bytes, to: file, at: position(of: tensor) + UInt64(offset))
     pieces.withLock { $0[tensor].append(piece) }
   }
 

@@ -75,8 +75,10 @@ struct SafetensorsWriter: TensorFileWriter {
 
   func plainOffset(of tensor: Int) -> UInt64? { offsets[tensor] }
 
-  func write(_ bytes: RawSpan, tensor: Int, at offset: Int) throws(SurgeryError) {
-    try file.write(bytes, at: offsets[tensor] + UInt64(offset))
+  func write(
+    _ bytes: RawSpan, tensor: Int, at offset: Int, through stage: WriteStage
+  ) throws(SurgeryError) {
+    try stage.write(bytes, to: file, at: offsets[tensor] + UInt64(offset))
   }
 
   func finish() {}
