@@ -16,12 +16,13 @@ public struct Fingerprint: Sendable, Hashable {
   /// Files that say how the tensors of a file beside them are meant.
   private static let companions = ["adapter_config.json", "config.json"]
 
-  /// Looks at a path, following links; hidden files in a folder do not count.
+  /// Looks at a path, following links; there is no fingerprint where nothing is.
+  ///
+  /// Hidden files in a folder do not count.
   ///
   /// - Parameters:
   ///   - path: A file or folder.
   ///   - withCompanions: Whether the configuration beside a file counts as well, as it does for an input.
-  /// - Returns: `nil` where nothing is there.
   /// - Throws: `file.permission` or `io.read`.
   public init?(of path: String, withCompanions: Bool = false) throws(SurgeryError) {
     do throws(Errno) {

@@ -19,7 +19,7 @@ struct BatchDecisions {
   private let writers: [String: Int]
   private var prints: [String: Fingerprint?] = [:]
 
-  /// - Parameter replacing: Whether outputs are replaced of which the state does not know that they are ours.
+  /// Decides on every job; `replacing` says that outputs may go of which the state does not know that they are ours.
   init(_ plan: BatchPlan, state: BatchState, replacing: Bool) throws(SurgeryError) {
     self.state = state
     self.replacing = replacing

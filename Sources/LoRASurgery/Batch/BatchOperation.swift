@@ -19,12 +19,14 @@ public protocol BatchOperation: Sendable {
   /// Runs the operation to its end.
   ///
   /// - Parameter execution: Threads and memory.
+  /// - Returns: What came of it.
   /// - Throws: What the request throws.
   func perform(_ execution: Execution) throws(SurgeryError) -> BatchOutcome
 
   /// The size of the result in bytes, where the sizes of the inputs or their headers tell it.
   ///
   /// - Parameter size: The bytes of an input, in all its files.
+  /// - Returns: Bytes, or `nil` where only running tells.
   func expectedBytes(_ size: (String) -> Int?) -> Int?
 }
 

@@ -19,9 +19,7 @@ struct BatchSchedule {
   /// Whether no further job begins.
   var isStopped = false
 
-  /// - Parameters:
-  ///   - outstanding: Whether each job has to run; the others count as done.
-  ///   - failed: Whether it cannot, so that what needs it cannot either.
+  /// Makes the jobs ready that nothing holds up; those that are neither outstanding nor failed count as done.
   init(
     _ plan: BatchPlan, outstanding: [Bool], failed: [Bool], workers: Int, memory: Int
   ) {

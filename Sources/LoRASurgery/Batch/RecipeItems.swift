@@ -10,7 +10,7 @@ struct RecipeItem {
   /// The words that fields may have in braces.
   static let words = ["name", "parent", "path", "stem"]
 
-  /// - Parameter isFolder: Whether the path names a folder, whose name has no extension to leave out.
+  /// An item of which it is known whether it is a folder: a folder's name has no extension to leave out.
   init(_ path: String, isFolder: Bool) {
     self.path = path
     let name = Places.name(in: path)
@@ -101,6 +101,8 @@ extension Recipe.Step {
   /// - Parameters:
   ///   - folder: Where relative patterns start.
   ///   - planned: Outputs of the jobs before, which need not exist yet.
+  /// - Returns: One entry for each job that the step becomes.
+  /// - Throws: `recipe.items` or `recipe.no-match`.
   func repetitions(
     in folder: String, planned: [String]
   ) throws(SurgeryError) -> [RecipeItem?] {

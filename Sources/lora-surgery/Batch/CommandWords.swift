@@ -26,7 +26,7 @@ struct CommandWords {
     "dry-run", "help", "json", "quiet", "verbose", "version",
   ]
 
-  /// - Parameter dump: ArgumentParser's description of a command in JSON.
+  /// Reads ArgumentParser's description of a command, which is JSON.
   init(describedBy dump: String) throws(SurgeryError) {
     let description = try JSONValue(parsing: Array(dump.utf8))
     var words: [String: Word] = [:]
