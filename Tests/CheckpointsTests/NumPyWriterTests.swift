@@ -36,7 +36,8 @@ import Testing
       for start in stride(from: 0, to: bytes.count, by: 5) {
         let piece = Array(bytes[start..<min(start + 5, bytes.count)])
         try writer.write(
-          piece.span.bytes, to: PlannedTensor(file: 0, tensor: index), at: start)
+          piece.span.bytes, to: PlannedTensor(file: 0, tensor: index), at: start,
+          through: WriteStage())
       }
     }
     try writer.commit()

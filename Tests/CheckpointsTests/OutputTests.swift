@@ -26,7 +26,8 @@ import Testing
       plan, replacing: replacing, inputs: inputs, interruption: interruption)
     for index in plan.files.indices {
       let bytes: [UInt8] = [1, 2, 3, 4]
-      try writer.write(bytes.span.bytes, to: PlannedTensor(file: index, tensor: 0), at: 0)
+      try writer.write(
+        bytes.span.bytes, to: PlannedTensor(file: index, tensor: 0), at: 0, through: WriteStage())
     }
     return writer
   }
@@ -251,12 +252,14 @@ import Testing
     let writer = try CheckpointWriter(
       plan, replacing: false, inputs: [source.file], interruption: Interruption())
     // Smaller than a block, so that pieces begin and end inside of elements.
+    let stage = WriteStage()
     var scratch = [UInt8](repeating: 0, count: 7)
     for (index, tensor) in tensors.enumerated() {
       try writer.copy(
         tensor, bytes: 0..<tensor.info.byteCount, to: PlannedTensor(file: 0, tensor: index),
-        scratch: &scratch)
+        scratch: &scratch, through: stage)
     }
+    try stage.flush()
     try writer.commit()
     let written = try TensorFile(opening: folder.path("out.gguf"))
     for (tensor, copy) in zip(tensors, written.tensors) {

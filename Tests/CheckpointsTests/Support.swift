@@ -110,7 +110,8 @@ func write(
     CheckpointPlan(path: folder.path("out"), kind: .file, files: [plan]), replacing: false,
     inputs: [], interruption: Interruption())
   for (index, (_, bytes)) in tensors.enumerated() {
-    try writer.write(bytes.span.bytes, to: PlannedTensor(file: 0, tensor: index), at: 0)
+    try writer.write(
+      bytes.span.bytes, to: PlannedTensor(file: 0, tensor: index), at: 0, through: WriteStage())
   }
   try writer.commit()
   #expect(try folder.names() == ["out"])

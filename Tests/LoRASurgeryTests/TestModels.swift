@@ -78,7 +78,8 @@ enum TestModels {
       var span = bytes.mutableSpan
       var raw = span.mutableBytes
       _ = ElementConversion.narrow(tensor.values.span, to: tensor.dtype, into: &raw)
-      try writer.write(bytes.span.bytes, to: PlannedTensor(file: 0, tensor: index), at: 0)
+      try writer.write(
+        bytes.span.bytes, to: PlannedTensor(file: 0, tensor: index), at: 0, through: WriteStage())
     }
     try writer.commit()
   }

@@ -19,6 +19,19 @@ import Testing
     for tensor in pair.tensors { #expect(restored[tensor.name]?.bytes == tensor.bytes) }
   }
 
+  @Test func theSameMergeMakesTheSameRecord() throws {
+    let pair = try Pair(.bf16, shapes: [[700, 300], [90, 3000], [64, 64]], seed: 25)
+    var records: [Data] = []
+    for jobs in [1, 4, 3] {
+      var request = pair.request()
+      request.undo = pair.undo
+      request.force = true
+      _ = try request.run(Execution(jobs: jobs))
+      records.append(try Data(contentsOf: URL(fileURLWithPath: pair.undo)))
+    }
+    #expect(records[0] == records[1] && records[0] == records[2])
+  }
+
   @Test func everyOptionOfAMergeIsTakenBack() throws {
     let pair = try Pair(.bf16, shapes: [[100, 80], [80, 100]], seed: 22)
     for change in 0..<5 {

@@ -12,7 +12,7 @@ public final class OutputFile: Sendable {
 
   /// From this size on a file is written past the page cache where the system can: what is smaller fits there whole, is flushed
   /// in a moment, and is likely to be read again soon.
-  private static let directSize: UInt64 = 256 << 20
+  static let directSize: UInt64 = 256 << 20
 
   /// Creates the temporary file and reserves its space.
   ///
@@ -20,8 +20,11 @@ public final class OutputFile: Sendable {
   ///   - temporary: A name that does not exist yet.
   ///   - path: The final path, for messages.
   ///   - size: Bytes that the file will have, where known.
+  ///   - directSize: The size from which it is written past the page cache.
   /// - Throws: `output.…` or `io.write`.
-  init(temporary: FilePath, path: String, size: UInt64?) throws(SurgeryError) {
+  init(
+    temporary: FilePath, path: String, size: UInt64?, directSize: UInt64 = OutputFile.directSize
+  ) throws(SurgeryError) {
     self.path = path
     self.temporary = temporary
     do {
@@ -31,7 +34,7 @@ public final class OutputFile: Sendable {
     } catch {
       throw SurgeryError.writing(path, "create", (error as? Errno) ?? .ioError)
     }
-    direct = size.flatMap { $0 < Self.directSize ? nil : FileSystem.openDirect(temporary) }
+    direct = size.flatMap { $0 < directSize ? nil : FileSystem.openDirect(temporary) }
     if let size {
       do { try FileSystem.reserve(Int64(clamping: size), for: descriptor) } catch {
         throw failure("reserve", error, needed: size)
@@ -81,14 +84,18 @@ public final class OutputFile: Sendable {
     precondition(offset % UInt64(page) == UInt64(range.lowerBound % page), "memory is not aligned")
     let start = min(range.upperBound, (range.lowerBound + page - 1) / page * page)
     let end = max(start, range.upperBound / page * page)
-    for part in [range.lowerBound..<start, start..<end, end..<range.upperBound] where !part.isEmpty {
+    for part in [range.lowerBound..<start, start..<end, end..<range.upperBound] where !part.isEmpty
+    {
       let position = offset + UInt64(part.lowerBound - range.lowerBound)
       var error = unsafe memory.withBytes(part) {
-        unsafe Self.write($0, to: part == start..<end ? direct ?? descriptor : descriptor, at: position)
+        unsafe Self.write(
+          $0, to: part == start..<end ? direct ?? descriptor : descriptor, at: position)
       }
       if error == .invalidArgument {
         // A file system with larger blocks, or one that takes the flag and not the writes.
-        error = unsafe memory.withBytes(part) { unsafe Self.write($0, to: descriptor, at: position) }
+        error = unsafe memory.withBytes(part) {
+          unsafe Self.write($0, to: descriptor, at: position)
+        }
       }
       if let error { throw failure("write", error) }
     }
@@ -129,7 +136,7 @@ public final class OutputFile: Sendable {
   ///   - offset: Position in this file.
   ///   - scratch: A buffer for the fallback; its size is the size of a read.
   /// - Throws: `io.read`, `io.changed`, `io.write` or `output.no-space`.
-  func copy(
+  public func copy(
     from input: InputFile, at start: UInt64, count: Int, to offset: UInt64,
     scratch: inout [UInt8]
   ) throws(SurgeryError) {

@@ -44,6 +44,18 @@ public final class SpoolFile: Sendable {
   public func append(_ bytes: RawSpan, as info: TensorInfo) throws(SurgeryError) -> StoredTensor {
     precondition(
       bytes.byteCount == info.byteCount, "\(info) does not take \(bytes.byteCount) bytes")
+    let offset = try append(bytes)
+    return StoredTensor(
+      info: info,
+      source: PlainSource(file: try input(), offset: offset))
+  }
+
+  /// Appends bytes; any thread.
+  ///
+  /// - Parameter bytes: What to append.
+  /// - Returns: Their position.
+  /// - Throws: `io.write` or `output.no-space`.
+  public func append(_ bytes: RawSpan) throws(SurgeryError) -> UInt64 {
     let offset = end.wrappingAdd(UInt64(bytes.byteCount), ordering: .relaxed).oldValue
     let error = unsafe bytes.withUnsafeBytes { buffer -> Errno? in
       do {
@@ -56,8 +68,13 @@ public final class SpoolFile: Sendable {
     if let error {
       throw SurgeryError.writing(folder.string, "write of intermediate results", error)
     }
-    return StoredTensor(
-      info: info,
-      source: PlainSource(file: try InputFile(sharing: descriptor, spool: self), offset: offset))
+    return offset
+  }
+
+  /// The spool as a file to read.
+  ///
+  /// - Throws: `io.read`.
+  public func input() throws(SurgeryError) -> InputFile {
+    try InputFile(sharing: descriptor, spool: self)
   }
 }

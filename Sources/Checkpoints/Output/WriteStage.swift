@@ -23,7 +23,8 @@ public final class WriteStage {
   ///   - capacity: Bytes to collect, a multiple of ``PageMemory/pageSize``.
   ///   - waiting: Runs a write.
   public init(
-    capacity: Int = 4 << 20, waiting: @escaping Waiting = { body throws(SurgeryError) in try body() }
+    capacity: Int = 4 << 20,
+    waiting: @escaping Waiting = { body throws(SurgeryError) in try body() }
   ) {
     precondition(capacity > 0 && capacity % PageMemory.pageSize == 0, "no whole pages: \(capacity)")
     (self.capacity, self.waiting) = (capacity, waiting)

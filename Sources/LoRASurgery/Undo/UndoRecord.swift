@@ -10,7 +10,7 @@ import Tensors
 /// | 0–7 | `LRAUNDO` and a zero byte |
 /// | 8–11 | the version, 1 |
 /// | 12–15 | zero |
-/// | 16– | pages, one after the other in any order |
+/// | 16– | pages, one after the other, in the order of the directory |
 /// | then | the directory: one JSON object |
 /// | last 24 | position of the directory (8), its length (8), its CRC-32 (4), `UNDO` (4) |
 ///

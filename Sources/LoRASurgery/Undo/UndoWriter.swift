@@ -3,11 +3,16 @@ import Synchronization
 import Tensors
 
 /// Writes an undo record page by page, from many threads; see ``UndoRecord`` for the bytes.
+///
+/// Pages come as the workers make them and wait in a spool; in the file they lie in the order of the tensors, so that the same
+/// merge makes the same record.
 final class UndoWriter: Sendable {
   private let transaction: OutputTransaction
   private let file: OutputFile
-  private let end = Atomic<UInt64>(UndoRecord.headerSize)
+  private let spool: SpoolFile
   private let record: Mutex<UndoRecord>
+  /// Bytes of each page of each tensor.
+  private let sizes: Mutex<[[UInt32]]>
   private let inputs: [InputFile]
 
   /// Claims the record's path.
@@ -26,10 +31,12 @@ final class UndoWriter: Sendable {
     transaction = try OutputTransaction(
       path: path, kind: .file, replacing: replacing, inputs: inputs, interruption: interruption)
     file = try transaction.makeFile("", size: nil)
+    spool = try SpoolFile(beside: path)
     var record = record
     for index in record.tensors.indices {
       record.tensors[index].pages = Array(repeating: 0, count: record.tensors[index].pageCount)
     }
+    sizes = Mutex(record.tensors.map { Array(repeating: 0, count: $0.pageCount) })
     self.record = Mutex(record)
     self.inputs = inputs
   }
@@ -55,18 +62,19 @@ final class UndoWriter: Sendable {
     unsafe bytes.appendLittleEndian(PageCompression.checksum(base.span.bytes))
     bytes.appendLittleEndian(merged.map { unsafe PageCompression.checksum($0.span.bytes) } ?? 0)
     bytes += payload
-    let offset = end.wrappingAdd(UInt64(bytes.count), ordering: .relaxed).oldValue
-    try file.write(bytes, at: offset)
+    let offset = try unsafe spool.append(bytes.span.bytes)
     record.withLock { $0.tensors[tensor].pages[page] = offset }
+    sizes.withLock { $0[tensor][page] = UInt32(bytes.count) }
   }
 
-  /// Writes the directory and gives the record its name.
+  /// Writes the pages in order and the directory, and gives the record its name.
   ///
   /// - Returns: Bytes of the record.
   /// - Throws: `io.…` or `output.…`.
   func commit() throws(SurgeryError) -> Int {
-    let directory = Array(record.withLock { $0.json }.utf8)
-    let position = end.load(ordering: .sequentiallyConsistent)
+    var record = record.withLock { $0 }
+    let position = try writePages(of: &record)
+    let directory = Array(record.json.utf8)
     try file.write(directory, at: position)
     var trailer: [UInt8] = []
     trailer.appendLittleEndian(position)
@@ -80,6 +88,23 @@ final class UndoWriter: Sendable {
     try file.write(header, at: 0)
     try transaction.commit([file], inputs: inputs)
     return Int(position) + directory.count + trailer.count
+  }
+
+  /// Copies the pages from the spool, and notes where each is now.
+  private func writePages(of record: inout UndoRecord) throws(SurgeryError) -> UInt64 {
+    let (input, sizes) = (try spool.input(), sizes.withLock { $0 })
+    var scratch = [UInt8](repeating: 0, count: 1 << 16)
+    var position = UndoRecord.headerSize
+    for tensor in record.tensors.indices {
+      for (page, size) in sizes[tensor].enumerated() {
+        try file.copy(
+          from: input, at: record.tensors[tensor].pages[page], count: Int(size), to: position,
+          scratch: &scratch)
+        record.tensors[tensor].pages[page] = position
+        position += UInt64(size)
+      }
+    }
+    return position
   }
 }
 
