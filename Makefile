@@ -5,7 +5,7 @@ PREFIX ?= /usr/local
 SWIFT ?= swift
 BINARY = $$($(SWIFT) build -c release --show-bin-path)/lora-surgery
 
-.PHONY: demo build test torture bench format lint install packages clean
+.PHONY: demo build test corpus fuzz interop torture bench format lint install packages clean
 
 demo: build
 	@rm -rf .build/demo && mkdir -p .build/demo
@@ -21,6 +21,18 @@ build: packages
 
 test: packages
 	$(SWIFT) test
+
+# A folder of malformed and unusual files with its own judge: make corpus DIR=…
+corpus: build
+	python3 "$(DIR)/run.py" "$(BINARY)" "$(DIR)" --words
+
+# Every reader under libFuzzer with address checking: make fuzz [SECONDS=600] [TARGETS="npz torch"]
+fuzz:
+	Fuzz/run.sh $(or $(SECONDS),600) $(TARGETS)
+
+# Outputs read back by numpy, safetensors, torch, gguf and PEFT, from PyPI or by PYTHON=….
+interop: build
+	fixtures/interop/run.sh "$(BINARY)"
 
 # Kills, full disks and I/O errors at every stage of a merge; MODE=long takes hours.
 torture: build

@@ -3,7 +3,9 @@ import PackageDescription
 
 // Built by run.sh for libFuzzer; without its flags only `Regressions` links.
 let product = Target.Dependency.product(name: "LoRASurgery", package: "lora-surgery")
-let targets = ["FuzzSafetensors", "FuzzIndex", "FuzzGGUF"]
+let targets = [
+  "FuzzSafetensors", "FuzzIndex", "FuzzGGUF", "FuzzNpy", "FuzzNpz", "FuzzTorch", "FuzzCompact",
+]
 
 let package = Package(
   name: "Fuzz",

@@ -11,7 +11,7 @@ seconds=${1:?usage: run.sh SECONDS [TARGET...]}
 shift
 here=$(cd "$(dirname "$0")" && pwd)
 fixtures=$here/../fixtures
-[ $# -gt 0 ] || set -- safetensors index gguf
+[ $# -gt 0 ] || set -- safetensors index gguf npy npz torch compact
 cd "$here"
 export SWIFT_BACKTRACE=enable=no # otherwise the runtime takes the crash before libFuzzer can keep its input
 
@@ -20,6 +20,10 @@ product() {
   safetensors) echo FuzzSafetensors ;;
   index) echo FuzzIndex ;;
   gguf) echo FuzzGGUF ;;
+  npy) echo FuzzNpy ;;
+  npz) echo FuzzNpz ;;
+  torch) echo FuzzTorch ;;
+  compact) echo FuzzCompact ;;
   *) echo "run.sh: no target $1" >&2 && exit 64 ;;
   esac
 }
@@ -29,6 +33,10 @@ seeds() {
   safetensors) ls "$fixtures"/safetensors/*.safetensors ;;
   index) ls "$fixtures"/index/*.index.json "$here"/seeds/index/* ;;
   gguf) ls "$fixtures"/gguf/*.gguf ;;
+  npy) ls "$fixtures"/numpy/*.npy ;;
+  npz) ls "$fixtures"/numpy/*.npz ;;
+  torch) ls "$fixtures"/torch/*.pt "$fixtures"/torch/*.pth "$fixtures"/torch/*.bin ;;
+  compact) ls "$fixtures"/compact/*.lra ;;
   esac
 }
 

@@ -58,6 +58,9 @@ public struct Checkpoint: Sendable {
       } + warnings
     var tensors: [StoredTensor] = []
     var positions: [TensorName: Int] = [:]
+    let count = files.reduce(0) { $0 + $1.file.tensors.count }
+    tensors.reserveCapacity(count)
+    positions.reserveCapacity(count)
     for (_, file) in files {
       for tensor in file.tensors {
         if let other = positions.updateValue(tensors.count, forKey: tensor.name) {

@@ -16,24 +16,35 @@ struct ShardIndex {
       guard let map = index["weight_map"]?.members else {
         throw SurgeryError(.data, "index.form", "the index has no weight_map object")
       }
-      var shardOf: [TensorName: String] = [:]
       var shards: [String] = []
       // Compared byte by byte, as the file system does.
-      var seen = Set<TensorName>()
+      var numbers: [TensorName: Int] = [:]
+      var shardOf: [TensorName: Int] = [:]
+      shardOf.reserveCapacity(map.count)
       for member in map {
         guard let shard = member.value.text else {
           throw SurgeryError(
             .data, "index.form", "the shard in weight_map is not a string", tensor: member.key)
         }
-        try Self.checkContained(shard, for: member.key)
-        shardOf[TensorName(member.key)] = shard
-        if seen.insert(TensorName(shard)).inserted { shards.append(shard) }
+        let number = numbers[TensorName(shard)] ?? shards.count
+        if number == shards.count {
+          try Self.checkContained(shard, for: member.key)
+          numbers[TensorName(shard)] = number
+          shards.append(shard)
+        }
+        shardOf[TensorName(member.key)] = number
       }
-      for shard in shards.sorted(by: { $0.utf8.lexicographicallyPrecedes($1.utf8) }) {
+      let order = shards.indices.sorted {
+        shards[$0].utf8.lexicographicallyPrecedes(shards[$1].utf8)
+      }
+      for number in order {
         files.append(
-          (shard, try TensorFile(opening: folder.path(of: shard), limits: folder.limits)))
+          (
+            shards[number],
+            try TensorFile(opening: folder.path(of: shards[number]), limits: folder.limits)
+          ))
       }
-      try check(shardOf)
+      try check(shardOf, shards: shards, order: order)
       try checkTotal(index["metadata"])
     } catch {
       throw error.inFile(path)
@@ -65,27 +76,32 @@ struct ShardIndex {
     }
   }
 
-  private func check(_ shardOf: [TensorName: String]) throws(SurgeryError) {
-    var present = Set<TensorName>()
-    for (shard, file) in files {
+  private func check(
+    _ shardOf: [TensorName: Int], shards: [String], order: [Int]
+  ) throws(SurgeryError) {
+    var found = 0
+    for (number, (shard, file)) in zip(order, files) {
       for tensor in file.tensors {
         guard let listed = shardOf[tensor.name] else {
           throw SurgeryError(
             .data, "index.extra", "the tensor is in a shard, but not in weight_map",
             tensor: tensor.name.text, found: shard)
         }
-        guard TensorName(listed) == TensorName(shard) else {
+        guard listed == number else {
           throw SurgeryError(
             .data, "index.wrong-shard", "the tensor is not in the shard that weight_map names",
-            tensor: tensor.name.text, expected: listed, found: shard)
+            tensor: tensor.name.text, expected: shards[listed], found: shard)
         }
-        present.insert(tensor.name)
+        found += 1
       }
     }
+    // No file holds a name twice, so the numbers agree only where the names do.
+    guard found < shardOf.count else { return }
+    let present = Set(files.flatMap { $0.file.tensors.map(\.name) })
     if let missing = shardOf.keys.filter({ !present.contains($0) }).min() {
       throw SurgeryError(
         .data, "index.missing", "the tensor is not in the shard that weight_map names",
-        tensor: missing.text, expected: shardOf[missing] ?? "")
+        tensor: missing.text, expected: shardOf[missing].map { shards[$0] } ?? "")
     }
   }
 

@@ -8,9 +8,9 @@ public enum RankPolicy: Sendable, Hashable {
   case maximumError(Double)
   /// The values above the floor that noise on every element puts under a spectrum.
   ///
-  /// `sigma` is the standard deviation of the noise; without it, it is estimated from the median of all singular
-  /// values (Gavish & Donoho 2014, doi:10.1109/TIT.2014.2323359).
-  case noiseFloor(sigma: Double?)
+  /// The noise is estimated from the median of all singular values (Gavish & Donoho 2014, doi:10.1109/TIT.2014.2323359), and
+  /// is at least what the spectrum says is known of it.
+  case noiseFloor
   /// kohya's `sv_ratio`: the values above the largest divided by this.
   case svRatio(Double)
   /// kohya's `sv_fro`: the least rank whose share of the Frobenius norm is this; the square root of an energy.
@@ -21,7 +21,7 @@ public enum RankPolicy: Sendable, Hashable {
   /// Whether the rule needs all singular values, so that a partial spectrum does not do.
   public var needsCompleteSpectrum: Bool {
     switch self {
-    case .noiseFloor(sigma: nil), .svCumulative: true
+    case .noiseFloor, .svCumulative: true
     default: false
     }
   }
@@ -74,17 +74,16 @@ public enum RankPolicy: Sendable, Hashable {
     case .svRatio(let ratio):
       guard let first = values.first else { return spectrum.isComplete ? 0 : nil }
       return count(above: first / ratio, spectrum, limit)
-    case .noiseFloor(let sigma?):
-      let threshold =
-        sigma * NoiseFloor.coefficient(aspect: spectrum.aspect)
-        * Double(max(spectrum.rows, spectrum.columns)).squareRoot()
-      return count(above: threshold, spectrum, limit)
-    case .noiseFloor(nil):
+    case .noiseFloor:
       guard spectrum.isComplete else { return nil }
       guard !values.isEmpty else { return 0 }
       let middle = (values[(values.count - 1) / 2] + values[values.count / 2]) / 2
+      let known =
+        spectrum.elementNoise * NoiseFloor.coefficient(aspect: spectrum.aspect)
+        * Double(max(spectrum.rows, spectrum.columns)).squareRoot()
       return count(
-        above: NoiseFloor.medianFactor(aspect: spectrum.aspect) * middle, spectrum, limit)
+        above: max(known, NoiseFloor.medianFactor(aspect: spectrum.aspect) * middle), spectrum,
+        limit)
     case .svCumulative(let share):
       guard spectrum.isComplete else { return nil }
       let total = values.reduce(0, +)

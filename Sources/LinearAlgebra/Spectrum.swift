@@ -19,6 +19,8 @@ public struct Spectrum: Sendable, Hashable {
   public let rows: Int
   /// Columns of the matrix.
   public let columns: Int
+  /// The standard deviation of the noise that is known to lie on every element, such as that of rounding; 0 where none is.
+  public let elementNoise: Double
 
   /// Describes a spectrum; values that ascend or are negative are a programming error.
   ///
@@ -27,7 +29,10 @@ public struct Spectrum: Sendable, Hashable {
   ///   - totalEnergy: The squared Frobenius norm; `nil` where `values` are all there are.
   ///   - rows: Rows of the matrix.
   ///   - columns: Columns of the matrix.
-  public init(values: [Double], totalEnergy: Double? = nil, rows: Int, columns: Int) {
+  ///   - elementNoise: The standard deviation of known noise on the elements.
+  public init(
+    values: [Double], totalEnergy: Double? = nil, rows: Int, columns: Int, elementNoise: Double = 0
+  ) {
     precondition(values.count <= min(rows, columns), "more values than rows or columns")
     precondition(
       zip(values, values.dropFirst()).allSatisfy { $0 >= $1 } && (values.last ?? 0) >= 0,
@@ -37,6 +42,7 @@ public struct Spectrum: Sendable, Hashable {
     self.totalEnergy = max(totalEnergy ?? known, known)
     self.rows = rows
     self.columns = columns
+    self.elementNoise = elementNoise
   }
 
   /// Whether all singular values are known.

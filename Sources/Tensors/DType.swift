@@ -8,13 +8,13 @@ public enum DType: Hashable, Sendable {
   case f16, bf16, f32, f64
   case f8e4m3, f8e5m2
   /// Types of which this program only moves the bytes.
-  case f8e8m0, f4, f6e2m3, f6e3m2, c64
+  case f8e8m0, f8e4m3fnuz, f8e5m2fnuz, f4, f6e2m3, f6e3m2, c64
   case blockQuantised(BlockQuantisation)
 
   /// Every type that safetensors can hold.
   public static let safetensors: [DType] = [
     .bool, .u8, .i8, .u16, .i16, .u32, .i32, .u64, .i64, .f16, .bf16, .f32, .f64, .f8e4m3, .f8e5m2,
-    .f8e8m0, .f4, .f6e2m3, .f6e3m2, .c64,
+    .f8e8m0, .f8e4m3fnuz, .f8e5m2fnuz, .f4, .f6e2m3, .f6e3m2, .c64,
   ]
 
   /// The name that safetensors uses, or the container's own name of a block-quantised type.
@@ -36,6 +36,8 @@ public enum DType: Hashable, Sendable {
     case .f8e4m3: "F8_E4M3"
     case .f8e5m2: "F8_E5M2"
     case .f8e8m0: "F8_E8M0"
+    case .f8e4m3fnuz: "F8_E4M3FNUZ"
+    case .f8e5m2fnuz: "F8_E5M2FNUZ"
     case .f4: "F4"
     case .f6e2m3: "F6_E2M3"
     case .f6e3m2: "F6_E3M2"
@@ -55,7 +57,7 @@ public enum DType: Hashable, Sendable {
     switch self {
     case .f4: 4
     case .f6e2m3, .f6e3m2: 6
-    case .bool, .u8, .i8, .f8e4m3, .f8e5m2, .f8e8m0: 8
+    case .bool, .u8, .i8, .f8e4m3, .f8e5m2, .f8e8m0, .f8e4m3fnuz, .f8e5m2fnuz: 8
     case .u16, .i16, .f16, .bf16: 16
     case .u32, .i32, .f32: 32
     case .u64, .i64, .f64, .c64: 64

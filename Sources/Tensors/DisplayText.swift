@@ -5,6 +5,7 @@ public enum DisplayText {
   /// Control, bidirectional, zero-width and line-breaking characters appear as `\u{202E}`, so that a tensor's
   /// name can neither forge a line of output nor reorder it on a terminal.
   public static func escaped(_ text: String, limit: Int = 120) -> String {
+    if text.utf8.count <= limit, text.utf8.allSatisfy({ 0x20..<0x7F ~= $0 }) { return text }
     var out = ""
     var count = 0
     for scalar in text.unicodeScalars {

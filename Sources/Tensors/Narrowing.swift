@@ -111,7 +111,8 @@ extension ElementConversion {
     case .i32: integer(Int32.self)
     case .u64: integer(UInt64.self)
     case .i64: integer(Int64.self)
-    case .f8e8m0, .f4, .f6e2m3, .f6e3m2, .c64, .blockQuantised: notNumeric(dtype)
+    case .f8e8m0, .f8e4m3fnuz, .f8e5m2fnuz, .f4, .f6e2m3, .f6e3m2, .c64, .blockQuantised:
+      notNumeric(dtype)
     }
     return loss
   }

@@ -13,8 +13,12 @@ public struct TensorName: Sendable {
 extension TensorName: Hashable, Comparable {
   /// Whether both names have the same bytes.
   public static func == (left: Self, right: Self) -> Bool {
-    left.text.utf8.count == right.text.utf8.count
-      && left.text.utf8.elementsEqual(right.text.utf8)
+    var (left, right) = (left.text, right.text)
+    return left.withUTF8 { leftBytes in
+      right.withUTF8 { rightBytes in
+        unsafe leftBytes.count == rightBytes.count && leftBytes.elementsEqual(rightBytes)
+      }
+    }
   }
 
   /// Whether the bytes of `left` come before those of `right`.

@@ -38,7 +38,8 @@ public enum ElementConversion {
         case .i32: unsafe map(bytes, out, Int32.self) { Float($0) }
         case .u64: unsafe map(bytes, out, UInt64.self) { Float($0) }
         case .i64: unsafe map(bytes, out, Int64.self) { Float($0) }
-        case .f8e8m0, .f4, .f6e2m3, .f6e3m2, .c64, .blockQuantised: notNumeric(dtype)
+        case .f8e8m0, .f8e4m3fnuz, .f8e5m2fnuz, .f4, .f6e2m3, .f6e3m2, .c64, .blockQuantised:
+          notNumeric(dtype)
         }
       }
     }
@@ -74,7 +75,8 @@ public enum ElementConversion {
         case .i32: unsafe map(bytes, out, Int32.self) { Double($0) }
         case .u64: unsafe map(bytes, out, UInt64.self) { Double($0) }
         case .i64: unsafe map(bytes, out, Int64.self) { Double($0) }
-        case .f8e8m0, .f4, .f6e2m3, .f6e3m2, .c64, .blockQuantised: notNumeric(dtype)
+        case .f8e8m0, .f8e4m3fnuz, .f8e5m2fnuz, .f4, .f6e2m3, .f6e3m2, .c64, .blockQuantised:
+          notNumeric(dtype)
         }
       }
     }

@@ -25,6 +25,7 @@ struct LoRASurgeryCommand: ParsableCommand {
 
   static func main() {
     useSingleThreadedBLAS()
+    ProcessLimits.raiseOpenFiles()
     Signals.ignoreThoseThatWritesReport()
     do {
       var command = try parseAsRoot()

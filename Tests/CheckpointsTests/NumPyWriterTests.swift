@@ -7,7 +7,7 @@ import Testing
 @Suite struct NumPyWriterTests {
   private static let types: [DType] = [
     .bool, .u8, .i8, .u16, .i16, .u32, .i32, .u64, .i64, .f16, .bf16, .f32, .f64, .f8e4m3, .f8e5m2,
-    .f8e8m0, .c64,
+    .f8e8m0, .c64, .f8e4m3fnuz, .f8e5m2fnuz,
   ]
 
   private func tensors() throws -> [(TensorInfo, [UInt8])] {

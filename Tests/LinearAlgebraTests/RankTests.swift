@@ -37,7 +37,7 @@ import Testing
     #expect(RankPolicy.svRatio(2).rank(for: part) == nil)
     #expect(RankPolicy.svRatio(1.1).rank(for: part) == 1)
     #expect(RankPolicy.svCumulative(0.4).rank(for: part) == nil)
-    #expect(RankPolicy.noiseFloor(sigma: nil).rank(for: part) == nil)
+    #expect(RankPolicy.noiseFloor.rank(for: part) == nil)
     #expect(RankPolicy.maximumError(0.5).rank(for: part) == 2)
     #expect(RankPolicy.maximumError(0.1).rank(for: part) == nil)
     #expect(part.effectiveRank == nil)
@@ -73,9 +73,13 @@ import Testing
     var matrix = random.matrix(160, 120, values: [3, 2, 1, 0.6], noise: sigma)
     let exact = try exactDecomposition(of: &matrix, rank: 0)
     let spectrum = Spectrum(values: exact.singularValues, rows: 160, columns: 120)
-    #expect(RankPolicy.noiseFloor(sigma: nil).rank(for: spectrum) == 4)
-    #expect(RankPolicy.noiseFloor(sigma: sigma).rank(for: spectrum) == 4)
-    #expect(RankPolicy.noiseFloor(sigma: 1).rank(for: spectrum) == 0)
+    #expect(RankPolicy.noiseFloor.rank(for: spectrum) == 4)
+    // λ σ √n is about 0.28, 0.7 and 28 for these.
+    for (known, rank) in [(sigma, 4), (0.025, 3), (1, 0)] {
+      let noisy = Spectrum(
+        values: exact.singularValues, rows: 160, columns: 120, elementNoise: known)
+      #expect(RankPolicy.noiseFloor.rank(for: noisy) == rank)
+    }
   }
 
   @Test(arguments: 1...20)

@@ -27,19 +27,31 @@ struct AdapterFiles: Sendable {
   ]
 
   /// Opens an adapter's file, or the file in an adapter's folder, with the configuration beside it.
-  init(opening path: String) throws(SurgeryError) {
-    self.path = path
+  init(opening path: String, limits: ReadLimits) throws(SurgeryError) {
     var filePath = FilePath(path)
     if let name = Self.names.first(where: { Self.exists(FilePath(path).appending($0)) }) {
       filePath = FilePath(path).appending(name)
     } else if Self.isFolder(filePath) {
-      guard let only = try Self.onlyFile(in: path) else {
+      guard let only = try Self.onlyFile(in: path, limits) else {
         throw SurgeryError(
           .missingInput, "adapter.no-weights", "the folder holds no file of adapter tensors",
           file: path, expected: Self.names.prefix(3).joined(separator: ", "))
       }
       filePath = FilePath(path).appending(only)
     }
+    try self.init(
+      path, filePath, try TensorFile(opening: filePath.string, limits: limits))
+  }
+
+  /// Takes the one file of an opened checkpoint, with the configuration beside it; `nil` where it has several.
+  init?(of checkpoint: Checkpoint) throws(SurgeryError) {
+    guard checkpoint.files.count == 1, let only = checkpoint.files.first else { return nil }
+    try self.init(checkpoint.path, FilePath(only.file.file.path), only.file)
+  }
+
+  private init(_ path: String, _ filePath: FilePath, _ file: TensorFile) throws(SurgeryError) {
+    self.path = path
+    self.file = file
     fileName = filePath.lastComponent?.string ?? path
     let folder = filePath.removingLastComponent()
     let sidecar = folder.appending("adapter_config.json")
@@ -50,7 +62,6 @@ struct AdapterFiles: Sendable {
       configPath = nil
       config = nil
     }
-    file = try TensorFile(opening: filePath.string)
   }
 
   private static func exists(_ path: FilePath) -> Bool {
@@ -66,9 +77,11 @@ struct AdapterFiles: Sendable {
   }
 
   /// The one file of tensors in a folder that uses no name of any dialect.
-  private static func onlyFile(in path: String) throws(SurgeryError) -> String? {
+  private static func onlyFile(
+    in path: String, _ limits: ReadLimits
+  ) throws(SurgeryError) -> String? {
     let checkpoint: Checkpoint
-    do { checkpoint = try Checkpoint(opening: path) } catch {
+    do { checkpoint = try Checkpoint(opening: path, limits: limits) } catch {
       if error.kind == .missingInput { return nil }
       throw error
     }

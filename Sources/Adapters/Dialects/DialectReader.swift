@@ -1,4 +1,4 @@
-import Checkpoints
+public import Checkpoints
 public import Tensors
 
 /// Reads adapters of one dialect.
@@ -37,12 +37,14 @@ extension Adapter {
   /// - Parameters:
   ///   - path: As the user named it.
   ///   - options: What the user says; `dialect` overrules detection.
+  ///   - limits: What reading may cost.
   /// - Throws: `adapter.not-adapter` where no dialect recognises the files, and what the dialects' readers throw.
   /// - Complexity: Proportional to the headers; no tensor's data is read but single numbers.
   public init(
-    opening path: String, options: AdapterOptions = AdapterOptions()
+    opening path: String, options: AdapterOptions = AdapterOptions(),
+    limits: ReadLimits = ReadLimits()
   ) throws(SurgeryError) {
-    let files = try AdapterFiles(opening: path)
+    let files = try AdapterFiles(opening: path, limits: limits)
     do throws(SurgeryError) {
       self = try Self.read(files, options: options)
     } catch {
@@ -80,10 +82,25 @@ extension Adapter {
 
   /// Whether a path looks like an adapter rather than a model: for commands that take either.
   ///
-  /// - Parameter path: A file or folder.
+  /// - Parameters:
+  ///   - path: A file or folder.
+  ///   - limits: What reading may cost.
   /// - Returns: Whether a dialect recognises it.
-  public static func isAdapter(at path: String) -> Bool {
-    guard let files = try? AdapterFiles(opening: path) else { return false }
-    return DialectRegistry.readers.contains { $0.recognises(files) != nil }
+  public static func isAdapter(at path: String, limits: ReadLimits = ReadLimits()) -> Bool {
+    guard let files = try? AdapterFiles(opening: path, limits: limits) else { return false }
+    return isAdapter(files)
+  }
+
+  /// Whether an opened checkpoint looks like an adapter rather than a model; nothing is opened again.
+  ///
+  /// - Parameter checkpoint: What a path holds.
+  /// - Returns: Whether it is one file that a dialect recognises.
+  public static func isAdapter(_ checkpoint: Checkpoint) -> Bool {
+    guard let files = try? AdapterFiles(of: checkpoint) else { return false }
+    return isAdapter(files)
+  }
+
+  private static func isAdapter(_ files: AdapterFiles) -> Bool {
+    DialectRegistry.readers.contains { $0.recognises(files) != nil }
   }
 }

@@ -286,9 +286,16 @@ extension SurgeryError {
       Self(.missingInput, "file.missing", "no such file or folder", file: path)
     case .permissionDenied, .notPermitted:
       Self(.permission, "file.permission", "not permitted to read", file: path)
+    case .tooManyOpenFiles, .tooManyOpenFilesInSystem: openFiles(path, call, error)
     default:
       Self(.io, "io.read", "\(call) failed: \(error.description)", file: path)
     }
+  }
+
+  private static func openFiles(_ path: String, _ call: String, _ error: Errno) -> Self {
+    Self(
+      .io, "io.open-files", "\(call) failed: \(error.description)", file: path,
+      hint: "'ulimit -Hn' is the most files that may be open; an .npz is one file")
   }
 
   /// The error for a system call that failed on an output.
@@ -312,6 +319,7 @@ extension SurgeryError {
       Self(
         .io, "output.no-space", "\(call) failed: \(error.description)", file: path,
         hint: "free space there, or choose another output")
+    case .tooManyOpenFiles, .tooManyOpenFilesInSystem: openFiles(path, call, error)
     default:
       Self(.io, "io.write", "\(call) failed: \(error.description)", file: path)
     }

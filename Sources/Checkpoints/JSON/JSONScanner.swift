@@ -233,6 +233,7 @@ struct JSONScanner {
   /// Scans a number that must be a plain non-negative integer below 2^64.
   mutating func unsignedInteger() throws(SurgeryError) -> UInt64 {
     _ = peek()
+    if let value = shortInteger() { return value }
     let start = position
     guard let first = peek(), (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(first) else {
       throw failure("a non-negative integer is expected")
@@ -242,6 +243,22 @@ struct JSONScanner {
       position = start
       throw failure("a non-negative integer below 2^64 is expected, found \(text.prefix(40))")
     }
+    return value
+  }
+
+  /// Scans an integer of up to 19 digits, the common case; leaves everything else to `number`.
+  private mutating func shortInteger() -> UInt64? {
+    var value: UInt64 = 0
+    var end = position
+    while end < bytes.count, case let digit = bytes[end] &- UInt8(ascii: "0"), digit <= 9 {
+      if end - position == 19 { return nil }
+      value = value * 10 + UInt64(digit)
+      end += 1
+    }
+    guard end > position, bytes[position] != UInt8(ascii: "0") || end == position + 1,
+      end < bytes.count, bytes[end] == UInt8(ascii: ",") || bytes[end] == UInt8(ascii: "]")
+    else { return nil }
+    position = end
     return value
   }
 
@@ -278,6 +295,7 @@ private struct KeySet {
   mutating func insert(_ key: TensorName) -> Bool {
     guard few.count >= 8 else {
       if few.contains(key) { return false }
+      if few.isEmpty { few.reserveCapacity(8) }
       few.append(key)
       if few.count == 8 { many = Set(few) }
       return true

@@ -6,11 +6,45 @@ public struct OutputForm: Sendable, Codable, Hashable {
   public var format: FileFormat?
   /// The most bytes of tensors in one shard; by default the source's shards are kept.
   public var maximumShardSize: Int?
+  /// How hard npz compresses, 1 (fastest) to 9 (smallest); `nil` stores the tensors as they are.
+  public var compression: Int?
 
   /// Describes the form of an output.
-  public init(format: FileFormat? = nil, maximumShardSize: Int? = nil) {
+  public init(
+    format: FileFormat? = nil, maximumShardSize: Int? = nil, compression: Int? = nil
+  ) {
     self.format = format
     self.maximumShardSize = maximumShardSize
+    self.compression = compression
+  }
+
+  /// The container format of an output at a path.
+  ///
+  /// - Parameters:
+  ///   - path: Where the output goes.
+  ///   - source: The checkpoint whose tensors are written; a folder takes its format, or safetensors for formats that are
+  ///     only read.
+  /// - Returns: The format.
+  /// - Throws: `output.format` where path and form contradict each other, `output.compression` where the format does not
+  ///   compress.
+  public func format(
+    of path: String, from source: Checkpoint
+  ) throws(SurgeryError) -> FileFormat {
+    let named = FileFormat(extensionOf: path)
+    if let asked = format, let named, asked != named {
+      throw SurgeryError(
+        .usage, "output.format", "the output's extension and the asked format differ", file: path,
+        expected: asked.rawValue, found: named.rawValue)
+    }
+    let sources = source.files.first?.file.format
+    let chosen = format ?? named ?? (sources == .torch ? nil : sources) ?? .safetensors
+    if compression != nil, chosen != .npz {
+      throw SurgeryError(
+        .usage, "output.compression", "only npz compresses", file: path,
+        expected: FileFormat.npz.rawValue, found: chosen.rawValue,
+        hint: "name an output that ends in .npz, or leave --compress out")
+    }
+    return chosen
   }
 }
 
@@ -28,23 +62,18 @@ extension CheckpointPlan {
   ///   - additions: Tensors that `source` does not have; they go into the last file.
   ///   - metadata: Changes a file's metadata.
   /// - Returns: The plan, and for each tensor of `source`, then for each addition, its place in it.
-  /// - Throws: `output.format` where path and form contradict each other.
+  /// - Throws: `output.format` or `output.compression` where path and form contradict each other, `npy.name`.
   public static func rewriting(
     _ source: Checkpoint, as tensors: [TensorInfo?], to path: String,
     form: OutputForm = OutputForm(), additions: [TensorInfo] = [],
     metadata: @escaping ([String: String]) -> [String: String] = { $0 }
   ) throws(SurgeryError) -> (plan: CheckpointPlan, places: [PlannedTensor?]) {
     precondition(tensors.count == source.tensors.count, "one planned tensor for each stored one")
-    let fileFormat = FileFormat(extensionOf: path)
-    if let asked = form.format, let named = fileFormat, asked != named {
-      throw SurgeryError(
-        .usage, "output.format", "the output's extension and the asked format differ", file: path,
-        expected: asked.rawValue, found: named.rawValue)
-    }
-    let format = form.format ?? fileFormat ?? Self.defaultFormat(of: source)
-    let kind: OutputTransaction.Kind = fileFormat == nil ? .folder : .file
+    let format = try form.format(of: path, from: source)
+    let kind: OutputTransaction.Kind = FileFormat(extensionOf: path) == nil ? .folder : .file
     var layout = LayoutBuilder(
-      source: source, tensors: tensors + additions, format: format, metadata: metadata)
+      source: source, tensors: tensors + additions, format: format, compression: form.compression,
+      metadata: metadata)
     if kind == .folder, format == .npy {
       try layout.spread()
     } else if kind == .folder, source.isFolder, form.maximumShardSize == nil, !layout.changesFormat
@@ -74,13 +103,6 @@ extension CheckpointPlan {
       CheckpointPlan(path: path, kind: kind, files: layout.files, extras: extras), layout.places
     )
   }
-
-  private static func defaultFormat(of source: Checkpoint) -> FileFormat {
-    guard let format = source.files.first?.file.format, format != .torch else {
-      return .safetensors
-    }
-    return format
-  }
 }
 
 extension FileFormat {
@@ -99,30 +121,39 @@ private struct LayoutBuilder {
   let source: Checkpoint
   let tensors: [TensorInfo?]
   let format: FileFormat
+  let compression: Int?
   let metadata: ([String: String]) -> [String: String]
   var files: [TensorFilePlan] = []
   var places: [PlannedTensor?]
   var indices: [(path: String, bytes: [UInt8])] = []
 
   init(
-    source: Checkpoint, tensors: [TensorInfo?], format: FileFormat,
+    source: Checkpoint, tensors: [TensorInfo?], format: FileFormat, compression: Int?,
     metadata: @escaping ([String: String]) -> [String: String]
   ) {
     self.source = source
     self.tensors = tensors
     self.format = format
+    self.compression = compression
     self.metadata = metadata
     places = Array(repeating: nil, count: tensors.count)
   }
 
   var changesFormat: Bool { source.files.contains { $0.file.format != format } }
 
-  /// One file for each file of the source, under the same names.
+  /// One file for each file of the source, under the same names; files that lose all their tensors go.
   mutating func keepFiles() {
     var position = 0
     for (relativePath, file) in source.files {
       // A component's tensors carry its name in front only while the pipeline is one namespace.
       let component = componentPrefix(of: relativePath)
+      let range = position..<position + file.tensors.count
+      if !range.isEmpty, range.allSatisfy({ tensors[$0] == nil }),
+        relativePath != source.files.last?.relativePath || !files.isEmpty
+      {
+        position = range.upperBound
+        continue
+      }
       addFile(relativePath, metadata: file.metadata)
       for _ in file.tensors {
         add(position, strippingPrefix: component)
@@ -198,9 +229,11 @@ private struct LayoutBuilder {
   }
 
   private mutating func addFile(_ relativePath: String, metadata old: [String: String]) {
-    files.append(
-      TensorFilePlan(
-        relativePath: relativePath, format: format, tensors: [], metadata: metadata(old)))
+    var plan = TensorFilePlan(
+      relativePath: relativePath, format: format, tensors: [], metadata: metadata(old),
+      compression: compression)
+    plan.ggufMetadata = source.files.first?.file.ggufMetadata ?? GGUFMetadata()
+    files.append(plan)
   }
 
   /// Puts a tensor into the last file.

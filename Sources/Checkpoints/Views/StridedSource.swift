@@ -43,6 +43,20 @@ struct StridedSource: TensorSource {
   }
 }
 
+extension StoredTensor {
+  /// The transpose of a matrix, gathered as it is read; `nil` where the tensor is no matrix of whole bytes.
+  public var transposed: Self? {
+    let dimensions = info.shape.dimensions
+    guard dimensions.count == 2, let size = info.dtype.bytesPerElement,
+      let shape = Shape(dimensions.reversed()),
+      let turned = TensorInfo(name: info.name, dtype: info.dtype, shape: shape)
+    else { return nil }
+    guard turned.byteCount > 0 else { return Self(info: turned, source: source) }
+    let layout = StridedLayout(fortranOrder: shape, elementSize: size)
+    return Self(info: turned, source: StridedSource(source, layout: layout))
+  }
+}
+
 /// Where the elements of a view lie in its base, in elements.
 struct StridedLayout: Sendable {
   struct Dimension: Sendable {

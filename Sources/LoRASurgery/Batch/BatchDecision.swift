@@ -63,7 +63,7 @@ struct BatchDecisions {
       guard let found = try Fingerprint(of: output.path) else { continue }
       replaces = true
       if replacing || isOurs(output, found) { continue }
-      guard try job.call.request().force else {
+      guard try job.asked().force else {
         throw SurgeryError(
           .outputRefused, "output.exists",
           state.record(ofOutput: output.text) == nil

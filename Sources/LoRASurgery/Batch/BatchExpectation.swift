@@ -27,7 +27,7 @@ struct BatchExpectation {
     let inputs = try job.inputs.map { input throws(SurgeryError) in try size(of: input) }
     let read = inputs.reduce(0) { $0 + ($1 ?? 0) }
     report.inputBytes = inputs.contains(nil) ? nil : read
-    var request = try job.call.request()
+    var request = try job.asked()
     request.visitPaths { [folder] _, path in path = Places.path(path, from: folder) }
     let known = Dictionary(
       zip(job.inputs, inputs).compactMap { input, size in size.map { (input.path, $0) } },

@@ -16,6 +16,8 @@ struct BatchPath: Sendable {
 struct BatchJob: Sendable {
   var name: String
   var call: BatchCall
+  /// The request, where the plan needed one already.
+  var request: (any BatchOperation)?
   var inputs: [BatchPath]
   var outputs: [BatchPath]
   var mark: YAMLNode.Mark
@@ -23,6 +25,12 @@ struct BatchJob: Sendable {
   var needs: Set<Int> = []
 
   var command: String { call.words.first ?? "" }
+
+  /// The request with its paths as the recipe has them.
+  func asked() throws(SurgeryError) -> any BatchOperation {
+    if let request { return request }
+    return try call.request()
+  }
 }
 
 /// The jobs of a recipe with what depends on what; made without writing anything.
@@ -76,8 +84,8 @@ struct BatchPlan: Sendable {
       let base = step.name ?? "\(step.command) \(index + 1)"
       try add(
         BatchJob(
-          name: item.map { "\(base) (\($0.path))" } ?? base, call: call, inputs: paths.inputs,
-          outputs: paths.outputs, mark: step.mark))
+          name: item.map { "\(base) (\($0.path))" } ?? base, call: call, request: paths.request,
+          inputs: paths.inputs, outputs: paths.outputs, mark: step.mark))
     }
     steps.append(start..<jobs.count)
   }
@@ -85,8 +93,11 @@ struct BatchPlan: Sendable {
   /// The paths of a call: as recorded where it was once finished, else as the request says.
   private mutating func paths(
     of call: BatchCall, _ state: BatchState, at mark: YAMLNode.Mark
-  ) throws(SurgeryError) -> (inputs: [BatchPath], outputs: [BatchPath]) {
+  ) throws(SurgeryError) -> (
+    request: (any BatchOperation)?, inputs: [BatchPath], outputs: [BatchPath]
+  ) {
     var (inputs, outputs): ([String], [String]) = ([], [])
+    var made: (any BatchOperation)?
     if let record = state.record(of: call.words) {
       (inputs, outputs) = (record.inputs.keys.sorted(), record.outputs.keys.sorted())
     } else {
@@ -97,8 +108,9 @@ struct BatchPlan: Sendable {
         case .output: outputs.append(path)
         }
       }
+      made = request
     }
-    return (inputs.map { found($0) }, outputs.map { found($0) })
+    return (made, inputs.map { found($0) }, outputs.map { found($0) })
   }
 
   private mutating func found(_ text: String) -> BatchPath {

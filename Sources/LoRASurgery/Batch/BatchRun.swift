@@ -156,7 +156,7 @@ final class BatchRun: Sendable {
   ) throws(SurgeryError) -> BatchOutcome {
     let job = plan.jobs[turn.job]
     try execution.interruption.check()
-    var request = try job.call.request()
+    var request = try job.asked()
     let folder = recipe.folder
     request.visitPaths { _, path in path = Places.path(path, from: folder) }
     // What was there when the plan was made may go; what came since may not.

@@ -17,7 +17,7 @@ public struct CheckRequest: Sendable, Codable {
   public func run(_ execution: Execution = Execution()) throws(SurgeryError) -> CheckReport {
     var files: [CheckReport.File] = []
     for path in paths {
-      let checkpoint = try Checkpoint(opening: path)
+      let checkpoint = try Checkpoint(opening: path, limits: execution.limits)
       execution.progress.begin("checking", total: checkpoint.byteCount)
       let tensors = checkpoint.tensors
       let problems = try Workers(count: execution.jobs).map(

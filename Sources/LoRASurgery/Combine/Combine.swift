@@ -17,7 +17,7 @@ extension CombineRequest {
     let stopwatch = Stopwatch()
     let choice = try checkedRanks()
     let sources = try adapters.map { (weighted) throws(SurgeryError) in
-      try Adapter(opening: weighted.path, options: adapterOptions)
+      try Adapter(opening: weighted.path, options: adapterOptions, limits: execution.limits)
     }
     let plan = try CombinePlan(self, adapters: sources, choice: choice)
     let output = try AdapterOutput(

@@ -32,11 +32,16 @@ public struct CompareRequest: Sendable, Codable {
   /// - Throws: What opening and reading throw.
   /// - Complexity: One pass over both.
   public func run(_ execution: Execution = Execution()) throws(SurgeryError) -> CompareReport {
-    if Adapter.isAdapter(at: first), Adapter.isAdapter(at: second) {
+    if Adapter.isAdapter(at: first, limits: execution.limits),
+      Adapter.isAdapter(at: second, limits: execution.limits)
+    {
       return try compareAdapters(execution)
     }
     let matcher = try selection.matcher()
-    let (left, right) = (try Checkpoint(opening: first), try Checkpoint(opening: second))
+    let (left, right) = (
+      try Checkpoint(opening: first, limits: execution.limits),
+      try Checkpoint(opening: second, limits: execution.limits)
+    )
     let tensors = left.tensors.filter { matcher.selects($0.name) }
     execution.progress.begin("comparing", total: tensors.reduce(0) { $0 + $1.info.byteCount })
     let compared = try Workers(count: execution.jobs).map(
@@ -63,8 +68,8 @@ public struct CompareRequest: Sendable, Codable {
   /// Compares the deltas of two adapters, and what they store in full.
   private func compareAdapters(_ execution: Execution) throws(SurgeryError) -> CompareReport {
     let matcher = try selection.matcher()
-    let left = try Adapter(opening: first, options: adapterOptions)
-    let right = try Adapter(opening: second, options: adapterOptions)
+    let left = try Adapter(opening: first, options: adapterOptions, limits: execution.limits)
+    let right = try Adapter(opening: second, options: adapterOptions, limits: execution.limits)
     let comparing = AdapterComparing(tolerance: tolerance)
     let (ours, theirs) = (AdapterComparing.entries(of: left), AdapterComparing.entries(of: right))
     let keys = ours.filter { matcher.selects($0.value.name) }.keys.sorted()

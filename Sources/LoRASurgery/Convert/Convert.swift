@@ -10,27 +10,30 @@ extension ConvertRequest {
   /// - Throws: What opening, reading and writing throw; `convert.name` where two tensors get the same name;
   ///   `adapter.inexpressible` for what a dialect cannot hold.
   public func run(_ execution: Execution = Execution()) throws(SurgeryError) -> OperationReport {
-    try concernsAdapter ? runOnAdapter(execution) : runOnCheckpoint(execution)
+    try concernsAdapter(execution.limits) ? runOnAdapter(execution) : runOnCheckpoint(execution)
   }
 
   /// Whether the input is to be read as an adapter: where a dialect or another word of adapters is asked for.
-  private var concernsAdapter: Bool {
+  private func concernsAdapter(_ limits: ReadLimits) -> Bool {
     if asLowRank || adapterOptions.dialect != nil { return true }
     switch dialect ?? Dialect(containerOf: output) {
     // As a checkpoint it would lose what its header says of the adapter.
-    case nil: return FileFormat(extensionOf: input) == .compact && Adapter.isAdapter(at: input)
-    case .gguf, .compact: return Adapter.isAdapter(at: input)
+    case nil:
+      return FileFormat(extensionOf: input) == .compact
+        && Adapter.isAdapter(at: input, limits: limits)
+    case .gguf, .compact: return Adapter.isAdapter(at: input, limits: limits)
     case .some: return true
     }
   }
 
   private func runOnCheckpoint(_ execution: Execution) throws(SurgeryError) -> OperationReport {
     let stopwatch = Stopwatch()
-    let source = try Checkpoint(opening: input)
-    let (infos, reports) = try plannedTensors(of: source)
+    let source = try Checkpoint(opening: input, limits: execution.limits)
+    let format = try form.format(of: output, from: source)
+    let conversions = try TensorConversion.all(of: source, for: self, into: format)
     let (plan, places) = try CheckpointPlan.rewriting(
-      source, as: infos, to: output, form: form, metadata: edited)
-    var finished = reports
+      source, as: conversions.map(\.info), to: output, form: form, metadata: edited)
+    var finished = conversions.map(\.report)
     if !dryRun {
       let writer = try CheckpointWriter(
         plan, replacing: force, inputs: source.files.map(\.file.file),
@@ -39,8 +42,9 @@ extension ConvertRequest {
       var steps: [TensorStep] = []
       var positions: [Int] = []
       for (index, place) in places.enumerated() {
-        guard let place, let info = infos[index] else { continue }
-        steps.append(TensorStep(source: source.tensors[index], place: place, dtype: info.dtype))
+        guard let place, let info = conversions[index].info else { continue }
+        steps.append(
+          TensorStep(source: conversions[index].source, place: place, dtype: info.dtype))
         positions.append(index)
       }
       let outcomes = try RewritePipeline(
@@ -56,55 +60,15 @@ extension ConvertRequest {
     var report = OperationReport(command: "convert", modules: finished)
     report.output = dryRun ? nil : output
     report.warnings = source.warnings
+    if plan.kind == .file, format == .npy, let lost = plan.files.first?.metadata, !lost.isEmpty {
+      report.warnings.append(
+        "an npy file holds no metadata; left out: \(lost.keys.sorted().joined(separator: ", "))")
+    }
     report.totals.bytesRead = source.byteCount
     report.totals.bytesWritten = dryRun ? 0 : plan.byteCount
     report.totals.seconds = stopwatch.seconds
     report.totals.peakMemory = Stopwatch.peakMemory
     return report
-  }
-
-  private func plannedTensors(
-    of source: Checkpoint
-  ) throws(SurgeryError) -> (infos: [TensorInfo?], reports: [TensorReport]) {
-    let matcher = try selection.matcher()
-    let rename = try renamings.map { (renaming) throws(SurgeryError) in try renaming.compiled() }
-    var infos: [TensorInfo?] = []
-    var reports: [TensorReport] = []
-    var origins: [TensorName: TensorName] = [:]
-    for tensor in source.tensors {
-      guard matcher.selects(tensor.name) else {
-        infos.append(nil)
-        reports.append(
-          TensorReport(tensor.name, .skipped, shape: tensor.info.shape, reason: "not selected"))
-        continue
-      }
-      let name = TensorName(rename.reduce(tensor.name.text) { $1($0) })
-      if let other = origins.updateValue(tensor.name, forKey: name) {
-        throw SurgeryError(
-          .data, "convert.name", "two tensors would get the same name", file: input,
-          tensor: name.text, found: "\(other) and \(tensor.name)", hint: "change --rename")
-      }
-      let dtype = storageDType(for: tensor.info.dtype)
-      guard let info = TensorInfo(name: name, dtype: dtype, shape: tensor.info.shape) else {
-        throw SurgeryError(
-          .unsupported, "convert.dtype", "the tensor cannot be stored in this dtype", file: input,
-          tensor: tensor.name.text, found: dtype.name)
-      }
-      infos.append(info)
-      let isSame = dtype == tensor.info.dtype
-      reports.append(
-        TensorReport(
-          tensor.name, isSame ? .copied : .converted, shape: tensor.info.shape,
-          reason: isSame ? nil : "\(tensor.info.dtype) to \(dtype)"))
-    }
-    return (infos, reports)
-  }
-
-  private func storageDType(for stored: DType) -> DType {
-    guard let dtype, stored.isNumeric, dtype.isNumeric,
-      dtype.isFloatingPoint == stored.isFloatingPoint
-    else { return stored }
-    return dtype
   }
 
   private func edited(_ old: [String: String]) -> [String: String] {

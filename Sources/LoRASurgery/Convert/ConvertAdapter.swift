@@ -6,6 +6,14 @@ import Tensors
 extension ConvertRequest {
   /// Converts an adapter to another dialect, or its updates to low-rank factors.
   func runOnAdapter(_ execution: Execution) throws(SurgeryError) -> OperationReport {
+    guard renamings.isEmpty, transposed.isEmpty, metadata.isEmpty, droppedMetadata.isEmpty,
+      form.maximumShardSize == nil, form.compression == nil
+    else {
+      throw SurgeryError(
+        .usage, "convert.form",
+        "an adapter's dialect decides names, shapes, metadata and files of its tensors",
+        hint: "convert its file as a checkpoint, without --to DIALECT, --from and --as")
+    }
     let written = dialect ?? Dialect(containerOf: output)
     if written == .compact, !asLowRank { return try runToCompact(execution) }
     guard maximumTotalError == nil, quality == nil else {
@@ -20,8 +28,8 @@ extension ConvertRequest {
         .usage, "convert.ranks", "converting to another dialect keeps the ranks",
         hint: "--as lora factors updates anew; resize changes ranks")
     }
-    let source = try Adapter(opening: input, options: adapterOptions)
-    let base = try ConversionBase(opening: base)
+    let source = try Adapter(opening: input, options: adapterOptions, limits: execution.limits)
+    let base = try ConversionBase(opening: base, limits: execution.limits)
     var output = try AdapterOutput(
       to: output, dialect: dialect, like: source, dtype: dtype, force: force, dryRun: dryRun,
       allowOverflow: allowOverflow)
@@ -61,13 +69,13 @@ struct ConversionBase {
   let config: JSONValue?
 
   /// Opens the base, of which GGUF needs no more than `config.json`.
-  init(opening path: String?) throws(SurgeryError) {
+  init(opening path: String?, limits: ReadLimits) throws(SurgeryError) {
     guard let path else {
       (model, config) = (nil, nil)
       return
     }
     do throws(SurgeryError) {
-      let opened = try Checkpoint(opening: path)
+      let opened = try Checkpoint(opening: path, limits: limits)
       (model, config) = (opened, opened.config)
     } catch {
       guard error.kind == .missingInput,

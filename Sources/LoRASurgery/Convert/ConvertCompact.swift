@@ -13,13 +13,13 @@ extension ConvertRequest {
         .usage, "convert.ranks", "converting to a compact file chooses no ranks",
         hint: "--max-error, --max-error-total or --quality states an error; resize changes ranks")
     }
-    var adapter = try Adapter(opening: input, options: adapterOptions)
+    var adapter = try Adapter(opening: input, options: adapterOptions, limits: execution.limits)
     let matcher = try selection.matcher()
     adapter.modules.removeAll { !matcher.selects($0.tensorName) }
     adapter.replacements.removeAll { !matcher.selects(TensorName($0.target.tensorName)) }
     var inputs = adapter.inputs
     if let base {
-      let model = try Checkpoint(opening: base)
+      let model = try Checkpoint(opening: base, limits: execution.limits)
       inputs += model.files.map(\.file.file)
       let resolved = try adapter.resolved(against: model, options: adapterOptions)
       adapter.provenance.base = try BaseFingerprint(

@@ -16,6 +16,8 @@ public struct ConvertRequest: Sendable, Codable {
   public var selection = Selection()
   /// Renamings, applied one after the other.
   public var renamings: [Renaming] = []
+  /// Regular expressions for the names of tensors of two dimensions that are written transposed.
+  public var transposed: [String] = []
   /// Metadata to set.
   public var metadata: [String: String] = [:]
   /// Keys of metadata to leave out.

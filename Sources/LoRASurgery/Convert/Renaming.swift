@@ -2,7 +2,8 @@ public import Tensors
 
 /// A renaming of tensors in the form of sed's substitution: `s/REGEX/TEMPLATE/`.
 ///
-/// Every match in a name is replaced; `$1` to `$9` and `$0` in the template stand for what the groups matched, `$$` for a dollar.
+/// Every match in a name is replaced; `$1` to `$9` and `$0` in the template, or `\1` as sed has it, stand for what the groups
+/// matched, `$$` for a dollar.
 public struct Renaming: Sendable, Codable, Hashable {
   /// The regular expression.
   public var pattern: String
@@ -40,7 +41,7 @@ public struct Renaming: Sendable, Codable, Hashable {
         var out = ""
         var index = 0
         while index < template.count {
-          if template[index] == "$", index + 1 < template.count {
+          if template[index] == "$" || template[index] == "\\", index + 1 < template.count {
             index += 1
             if let group = template[index].wholeNumberValue {
               out += group < match.output.count ? match.output[group].substring ?? "" : ""

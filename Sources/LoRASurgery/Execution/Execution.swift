@@ -1,6 +1,6 @@
 public import Checkpoints
 
-/// The means that an operation may use: threads, memory, and the lines to whoever waits for it.
+/// The means that an operation may use: threads, memory, what reading may cost, and the lines to whoever waits for it.
 ///
 /// Not part of a request: the same request gives the same bytes whatever the means are.
 public struct Execution: Sendable {
@@ -8,6 +8,8 @@ public struct Execution: Sendable {
   public var jobs: Int
   /// The most bytes that buffers may take together.
   public var memory: Int
+  /// What reading may cost beyond what the files' sizes justify.
+  public var limits: ReadLimits
   /// The token that stops the work.
   public var interruption: Interruption
   /// Where the work says how far it is.
@@ -18,14 +20,17 @@ public struct Execution: Sendable {
   /// - Parameters:
   ///   - jobs: Worker threads; by default one for each processor.
   ///   - memory: The most bytes that buffers may take; 512 MiB by default.
+  ///   - limits: What reading may cost.
   ///   - interruption: The token that stops the work.
   ///   - progress: Where the work says how far it is.
   public init(
     jobs: Int = Workers.processorCount, memory: Int = 512 << 20,
-    interruption: Interruption = Interruption(), progress: Progress = Progress()
+    limits: ReadLimits = ReadLimits(), interruption: Interruption = Interruption(),
+    progress: Progress = Progress()
   ) {
     self.jobs = max(1, jobs)
     self.memory = memory
+    self.limits = limits
     self.interruption = interruption
     self.progress = progress
   }

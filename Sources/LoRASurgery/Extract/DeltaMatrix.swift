@@ -88,6 +88,24 @@ struct DeltaMatrix<Scalar: BLASScalar>: BlockedMatrix {
     }
   }
 
+  /// The standard deviation of the noise that rounding the tuned tensor to its dtype has put on each element of the delta.
+  ///
+  /// The base is what training started from, and so exact. The tuned tensor is read once more.
+  mutating func tunedRoundingNoise() throws(SurgeryError) -> Double {
+    var sum = 0.0
+    var values = [Scalar](repeating: 0, count: rowsPerBlock * columns)
+    for row in stride(from: 0, to: rows, by: rowsPerBlock) {
+      try interruption.check()
+      let count = min(rowsPerBlock, rows - row) * columns
+      var span = values.mutableSpan
+      var block = span._mutatingExtracting(0..<count)
+      try tuned.read(from: row * columns, into: &block)
+      sum += ElementConversion.roundingVariance(
+        values.span.extracting(0..<count), of: tuned.tensor.info.dtype)
+    }
+    return (sum / Double(max(1, rows * columns))).squareRoot()
+  }
+
   private mutating func fill(_ range: Range<Int>, from start: Int) throws(SurgeryError) {
     try tuned.load(from: start, count: range.count)
     try base.load(from: start, count: range.count)

@@ -12,7 +12,10 @@ extension ExtractRequest {
   /// - Complexity: A few passes over both models; memory for the factors of one tensor a worker.
   public func run(_ execution: Execution = Execution()) throws(SurgeryError) -> OperationReport {
     let stopwatch = Stopwatch()
-    let (base, tuned) = (try Checkpoint(opening: base), try Checkpoint(opening: tuned))
+    let (base, tuned) = (
+      try Checkpoint(opening: base, limits: execution.limits),
+      try Checkpoint(opening: tuned, limits: execution.limits)
+    )
     let form = try AdapterForm(path: output, dialect: dialect)
     let plan = try ExtractPlan(self, dialect: form.dialect, base: base, tuned: tuned)
     let inputs = (base.files + tuned.files).map(\.file.file)

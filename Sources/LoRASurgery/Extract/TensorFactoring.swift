@@ -91,9 +91,11 @@ struct TensorFactoring: Sendable {
     try withDelta(of: pair, buffers) { (delta) throws(SurgeryError) in
       let found = try leadingDirections(of: &delta, rule: pair.rule, limit: 0)
       guard found.squaredNorm > 0 else { return .unchanged(pair) }
+      let noise =
+        pair.rule.policy == .noiseFloor ? try delta.tunedRoundingNoise() : 0
       let spectrum = Spectrum(
         values: found.singularValues, totalEnergy: found.squaredNorm, rows: delta.rows,
-        columns: delta.columns)
+        columns: delta.columns, elementNoise: noise)
       return try factors(
         of: &delta, pair, found, rank: pair.rule.rank(for: spectrum, orElse: 0),
         fellBack: found.method == .exactAfterSearch)

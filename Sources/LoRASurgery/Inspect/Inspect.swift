@@ -30,11 +30,12 @@ public struct InspectRequest: Sendable, Codable {
   /// - Throws: What opening throws.
   public func run(_ execution: Execution = Execution()) throws(SurgeryError) -> InspectReport {
     let matcher = try selection.matcher()
-    let base: Checkpoint? =
-      if let base = self.base { try Checkpoint(opening: base) } else { nil }
+    let base = try self.base.map { (path) throws(SurgeryError) in
+      try Checkpoint(opening: path, limits: execution.limits)
+    }
     var files: [InspectedFile] = []
     for path in paths {
-      let checkpoint = try Checkpoint(opening: path)
+      let checkpoint = try Checkpoint(opening: path, limits: execution.limits)
       let tensors = checkpoint.tensors.filter { matcher.selects($0.name) }
       let statistics = stats ? try Self.statistics(of: tensors, execution) : []
       var file = InspectedFile(
@@ -45,7 +46,7 @@ public struct InspectRequest: Sendable, Codable {
             name: tensor.name, dtype: tensor.info.dtype.name, shape: tensor.info.shape,
             bytes: tensor.info.byteCount, stats: stats ? statistics[index] : nil)
         }, warnings: checkpoint.warnings)
-      try describeAdapter(in: &file, base: base, execution)
+      try describeAdapter(in: &file, checkpoint, base: base, execution)
       files.append(file)
     }
     return InspectReport(files: files)
@@ -55,12 +56,14 @@ public struct InspectRequest: Sendable, Codable {
   ///
   /// A file that looks like an adapter and cannot be read as one is still listed; the warning says what is wrong.
   private func describeAdapter(
-    in file: inout InspectedFile, base: Checkpoint?, _ execution: Execution
+    in file: inout InspectedFile, _ checkpoint: Checkpoint, base: Checkpoint?,
+    _ execution: Execution
   ) throws(SurgeryError) {
     let isGiven = adapterOptions.dialect != nil
-    guard isGiven || Adapter.isAdapter(at: file.path) else { return }
+    guard isGiven || Adapter.isAdapter(checkpoint) else { return }
     do throws(SurgeryError) {
-      let adapter = try Adapter(opening: file.path, options: adapterOptions)
+      let adapter = try Adapter(
+        opening: file.path, options: adapterOptions, limits: execution.limits)
       var described = InspectedAdapter(adapter)
       file.warnings += adapter.provenance.warnings.filter { !file.warnings.contains($0) }
       if let base {

@@ -20,7 +20,9 @@ struct AdapterChanges {
   /// Opens and resolves every adapter.
   ///
   /// - Throws: What opening and resolving throw; `merge.weight`, `merge.quantised`, `merge.conflict`, `usage.scale-for`.
-  init(_ request: MergeRequest, model: Checkpoint) throws(SurgeryError) {
+  init(
+    _ request: MergeRequest, model: Checkpoint, limits: ReadLimits
+  ) throws(SurgeryError) {
     let matcher = try request.selection.matcher()
     let scales = try ScaleRules(request.scaleFor)
     var used = Set<Int>()
@@ -30,7 +32,8 @@ struct AdapterChanges {
           .usage, "merge.weight", "the weight of an adapter is not finite", file: weighted.path,
           found: "\(weighted.weight)")
       }
-      let adapter = try Adapter(opening: weighted.path, options: request.adapterOptions)
+      let adapter = try Adapter(
+        opening: weighted.path, options: request.adapterOptions, limits: limits)
       let resolved = try adapter.resolved(against: model, options: request.adapterOptions)
       warnings += resolved.warnings
       inputs += adapter.inputs

@@ -13,8 +13,8 @@ extension MergeRequest {
   public func run(_ execution: Execution = Execution()) throws(SurgeryError) -> OperationReport {
     if direction == .unmerge, let undo { return try restore(from: undo, execution) }
     let stopwatch = Stopwatch()
-    let model = try Checkpoint(opening: self.model)
-    let plan = try MergePlan(self, model: model)
+    let model = try Checkpoint(opening: self.model, limits: execution.limits)
+    let plan = try MergePlan(self, model: model, limits: execution.limits)
     var report: OperationReport
     if dryRun {
       report = OperationReport(command: direction.rawValue, modules: plan.reports)

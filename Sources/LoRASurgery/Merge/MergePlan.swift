@@ -24,8 +24,10 @@ struct MergePlan {
   ///
   /// - Throws: What opening and resolving adapters throw; `merge.weight`, `merge.quantised`, `merge.conflict`,
   ///   `unmerge.impossible`, `usage.scale-for`.
-  init(_ request: MergeRequest, model: Checkpoint) throws(SurgeryError) {
-    let changes = try AdapterChanges(request, model: model)
+  init(
+    _ request: MergeRequest, model: Checkpoint, limits: ReadLimits
+  ) throws(SurgeryError) {
+    let changes = try AdapterChanges(request, model: model, limits: limits)
     let planned = try model.tensors.map { (tensor) throws(SurgeryError) in
       try PlannedRewrite(tensor, changes.updates[tensor.name] ?? [], request)
     }

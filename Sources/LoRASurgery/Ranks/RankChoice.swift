@@ -110,7 +110,7 @@ extension RankOptions {
     if let rank { given.append(("--rank", .fixed(rank))) }
     if let energy { given.append(("--energy", .energy(energy))) }
     if let maxError { given.append(("--max-error", .maximumError(maxError))) }
-    if noiseFloor { given.append(("--noise-floor", .noiseFloor(sigma: nil))) }
+    if noiseFloor { given.append(("--noise-floor", .noiseFloor)) }
     if let svRatio { given.append(("--sv-ratio", .svRatio(svRatio))) }
     if let svFro { given.append(("--sv-fro", .svFro(svFro))) }
     if let svCumulative { given.append(("--sv-cumulative", .svCumulative(svCumulative))) }

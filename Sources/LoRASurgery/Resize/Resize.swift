@@ -18,7 +18,7 @@ extension ResizeRequest {
   public func run(_ execution: Execution = Execution()) throws(SurgeryError) -> OperationReport {
     let stopwatch = Stopwatch()
     let choice = try ranks.choice(isRequired: true)
-    let source = try Adapter(opening: adapter, options: adapterOptions)
+    let source = try Adapter(opening: adapter, options: adapterOptions, limits: execution.limits)
     let plan = try ResizePlan(source, choice: choice, selection: selection)
     let output = try AdapterOutput(
       to: output, dialect: dialect, like: source, dtype: dtype, force: force, dryRun: dryRun,

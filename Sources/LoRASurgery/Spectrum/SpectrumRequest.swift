@@ -44,7 +44,10 @@ public struct SpectrumRequest: Sendable, Codable {
       throw .rankRange("values", expected: "at least 1", found: "\(values)")
     }
     let stopwatch = Stopwatch()
-    let (base, tuned) = (try Checkpoint(opening: base), try Checkpoint(opening: tuned))
+    let (base, tuned) = (
+      try Checkpoint(opening: base, limits: execution.limits),
+      try Checkpoint(opening: tuned, limits: execution.limits)
+    )
     let plan = try ExtractPlan(pairing, dialect: .peft, base: base, tuned: tuned)
     let inputs = (base.files + tuned.files).map(\.file.file)
     if let html {

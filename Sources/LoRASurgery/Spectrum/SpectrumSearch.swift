@@ -71,7 +71,10 @@ struct SpectrumSearch: Sendable {
       let found = try leadingSubspace(of: &delta, target: .rank(min(leading, rows, columns)))
       (values, energy) = (found.singularValues, found.squaredNorm)
     }
-    return Spectrum(values: values, totalEnergy: energy, rows: rows, columns: columns)
+    let isComplete = values.count == min(rows, columns)
+    return Spectrum(
+      values: values, totalEnergy: energy, rows: rows, columns: columns,
+      elementNoise: isComplete ? try delta.tunedRoundingNoise() : 0)
   }
 
   /// Whether all values of a delta are worth having; what it takes stays below what a search at a high rank takes.

@@ -139,5 +139,5 @@ struct SpectrumPolicy: Sendable {
     [0.5, 0.9, 0.95, 0.99].map { Self(option: "--energy \($0)", policy: .energy($0), leastRank: 1) }
     + [0.3, 0.1].map {
       Self(option: "--max-error \($0)", policy: .maximumError($0), leastRank: 1)
-    } + [Self(option: "--noise-floor", policy: .noiseFloor(sigma: nil), leastRank: 0)]
+    } + [Self(option: "--noise-floor", policy: .noiseFloor, leastRank: 0)]
 }

@@ -10,7 +10,7 @@ extension MergeRequest {
   /// - Throws: `undo.…`, and what opening, reading and writing throw; no output is visible then.
   func restore(from path: String, _ execution: Execution) throws(SurgeryError) -> OperationReport {
     let stopwatch = Stopwatch()
-    let model = try Checkpoint(opening: self.model)
+    let model = try Checkpoint(opening: self.model, limits: execution.limits)
     let reader = try UndoReader(path)
     let record = reader.record
     guard dtype == nil else {
@@ -20,7 +20,7 @@ extension MergeRequest {
     var own = self
     own.selection = Selection()
     own.scaleFor = []
-    let changes = try AdapterChanges(own, model: model)
+    let changes = try AdapterChanges(own, model: model, limits: execution.limits)
     let entries = Dictionary(
       record.tensors.enumerated().map { ($1.base.name, $0) },
       uniquingKeysWith: { first, _ in first })

@@ -34,11 +34,14 @@ public struct VerifyRequest: Sendable, Codable {
   /// - Complexity: One pass over both models, and another over the tensors that differ.
   public func run(_ execution: Execution = Execution()) throws(SurgeryError) -> VerifyReport {
     let matcher = try selection.matcher()
-    let (model, result) = (try Checkpoint(opening: base), try Checkpoint(opening: merged))
+    let (model, result) = (
+      try Checkpoint(opening: base, limits: execution.limits),
+      try Checkpoint(opening: merged, limits: execution.limits)
+    )
     var merge = MergeRequest(model: base, adapters: adapters, output: "")
     merge.adapterOptions = adapterOptions
     merge.scaleFor = scaleFor
-    let changes = try AdapterChanges(merge, model: model)
+    let changes = try AdapterChanges(merge, model: model, limits: execution.limits)
     var pairs: [(planned: PlannedRewrite, merged: StoredTensor?)] = []
     for tensor in model.tensors where matcher.selects(tensor.name) {
       pairs.append(

@@ -15,6 +15,7 @@ struct ConvertCommand: JobCommand {
 
         lora-surgery convert model/ -o model.safetensors
         lora-surgery convert model.safetensors -o half/ --dtype f16 --max-shard-size 2GB
+        lora-surgery convert model.safetensors -o model.npz --compress 6 --transpose 'attn|mlp'
         lora-surgery convert adapter/ -o lora.safetensors --to kohya --base unet/
         lora-surgery convert loha/ -o lora/ --as lora --energy 0.95 --base model/
       """)
@@ -55,6 +56,18 @@ struct ConvertCommand: JobCommand {
   )
   var rename: [String] = []
 
+  @Option(
+    help: ArgumentHelp(
+      "Transpose the storage of tensors of two dimensions whose names match (repeatable).",
+      valueName: "regex"))
+  var transpose: [String] = []
+
+  @Option(
+    help: ArgumentHelp(
+      "Deflate an npz, from 1 (fastest) to 9 (smallest); otherwise it is stored.",
+      valueName: "level"))
+  var compress: Int?
+
   @Option(help: ArgumentHelp("Set a key of the metadata (repeatable).", valueName: "key=value"))
   var metadata: [String] = []
 
@@ -79,9 +92,16 @@ struct ConvertCommand: JobCommand {
   @OptionGroup var selection: SelectionOptions
   @OptionGroup var common: CommonOptions
 
+  func validate() throws {
+    if let compress, !(1...9 ~= compress) {
+      throw ValidationError("--compress takes a level from 1 to 9, not \(compress)")
+    }
+  }
+
   func request() throws -> ConvertRequest {
     var request = ConvertRequest(input: input, output: output.output)
-    request.form = OutputForm(format: form?.format, maximumShardSize: maxShardSize?.bytes)
+    request.form = OutputForm(
+      format: form?.format, maximumShardSize: maxShardSize?.bytes, compression: compress)
     request.dialect = form?.dialect
     request.asLowRank = kind == .lora
     request.ranks = ranks.options
@@ -93,6 +113,7 @@ struct ConvertCommand: JobCommand {
     request.dtype = output.dtype
     request.selection = selection.selection
     request.renamings = try rename.map { try Renaming($0) }
+    request.transposed = transpose
     for pair in metadata {
       guard let equals = pair.firstIndex(of: "="), equals != pair.startIndex else {
         throw ValidationError("--metadata takes KEY=VALUE, not '\(pair)'")

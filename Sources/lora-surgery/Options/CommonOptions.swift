@@ -25,6 +25,12 @@ struct CommonOptions: ParsableArguments {
   @Option(help: "The most memory that buffers may take, as 512M or 2G.")
   var memory = ByteSize(bytes: 512_000_000)
 
+  @Option(
+    help: ArgumentHelp(
+      "The most that the compressed tensors of one archive may expand to (default: the larger of 512MiB and 64 times the archive's size).",
+      valueName: "size"))
+  var maxInflate: ByteSize?
+
   @Flag(help: "Print the report as one JSON object on standard output.")
   var json = false
 
@@ -43,8 +49,9 @@ struct CommonOptions: ParsableArguments {
     _ operation: (Execution) throws(SurgeryError) -> Report
   ) throws(SurgeryError) -> Report {
     let execution = Execution(
-      jobs: jobs ?? Workers.processorCount, memory: memory.bytes, interruption: Interruption(),
-      progress: Progress())
+      jobs: jobs ?? Workers.processorCount, memory: memory.bytes,
+      limits: ReadLimits(inflatedBytes: maxInflate.map { UInt64($0.bytes) }),
+      interruption: Interruption(), progress: Progress())
     Signals.handle(with: execution.interruption)
     let bar = ProgressBar(execution.progress)
     if !quiet { bar.start() }
@@ -64,7 +71,8 @@ struct CommonOptions: ParsableArguments {
     if json {
       try Console.print(try ReportJSON.text(report))
     } else if !quiet {
-      for line in render() { try Console.print(line) }
+      let lines = render()
+      if !lines.isEmpty { try Console.print(lines.joined(separator: "\n")) }
     }
   }
 }

@@ -27,7 +27,9 @@ struct RankArguments: ParsableArguments {
       valueName: "size|percent"))
   var budget: RankOptions.Budget?
 
-  @Flag(help: "Keep the singular values that stand out from noise.")
+  @Flag(
+    help:
+      "Keep the singular values that stand out from noise, that of the dtype's rounding included.")
   var noiseFloor = false
 
   @Option(

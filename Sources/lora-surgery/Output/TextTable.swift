@@ -33,14 +33,15 @@ struct TextTable {
         if column > 0 { line += "  " }
         line += alignments[column] == .left ? text + padding : padding + text
       }
-      while line.hasSuffix(" ") { line.removeLast() }
+      while line.utf8.last == UInt8(ascii: " ") { line.removeLast() }
       return line
     }
   }
 
   /// Columns of the terminal that a text takes; East Asian wide characters take two.
   static func columns(of text: String) -> Int {
-    text.unicodeScalars.reduce(0) { $0 + (isWide($1) ? 2 : isCombining($1) ? 0 : 1) }
+    if text.utf8.allSatisfy({ $0 < 0x80 }) { return text.utf8.count }
+    return text.unicodeScalars.reduce(0) { $0 + (isWide($1) ? 2 : isCombining($1) ? 0 : 1) }
   }
 
   private static func isWide(_ scalar: Unicode.Scalar) -> Bool {
@@ -62,8 +63,12 @@ struct TextTable {
 
   /// Cuts the front: the end of a tensor's name says most.
   private static func shortened(_ text: String, to width: Int) -> String {
-    var cut = text
-    while columns(of: cut) >= width, !cut.isEmpty { cut.removeFirst() }
-    return columns(of: text) > width ? "…" + cut : text
+    var excess = columns(of: text) - width
+    guard excess > 0 else { return text }
+    // The mark takes a column.
+    excess += 1
+    var cut = text[...]
+    while excess > 0, let first = cut.popFirst() { excess -= columns(of: String(first)) }
+    return "…" + cut
   }
 }

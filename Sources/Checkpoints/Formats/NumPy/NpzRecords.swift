@@ -4,7 +4,7 @@ import Tensors
 ///
 /// The archive's members are its tensors and nothing else, so that `numpy.load(…).files` lists just these:
 ///
-/// - A tensor of a type that NumPy lacks (BF16, F8_E4M3, F8_E5M2, F8_E8M0) is an array of the unsigned integers of its width;
+/// - A tensor of a type that NumPy lacks (BF16 and the float8 types) is an array of the unsigned integers of its width;
 ///   the comment of its entry in the directory records the type: `dtype=BF16`. With ml_dtypes:
 ///   `array.view(ml_dtypes.bfloat16)`; Python's `zipfile.ZipFile(path).getinfo(name).comment` shows the record.
 /// - The metadata is the comment of the archive, as a JSON object `{"__metadata__":{…}}` with strings for values. A zip comment

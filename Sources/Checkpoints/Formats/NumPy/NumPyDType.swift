@@ -55,7 +55,7 @@ struct NumPyDType {
     case .f64: "<f8"
     case .c64: "<c8"
     case .bf16: isRecorded ? "<u2" : "<V2"
-    case .f8e4m3, .f8e5m2, .f8e8m0: isRecorded ? "|u1" : nil
+    case .f8e4m3, .f8e5m2, .f8e8m0, .f8e4m3fnuz, .f8e5m2fnuz: isRecorded ? "|u1" : nil
     case .f4, .f6e2m3, .f6e3m2, .blockQuantised: nil
     }
   }

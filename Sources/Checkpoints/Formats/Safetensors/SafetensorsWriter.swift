@@ -69,8 +69,8 @@ struct SafetensorsWriter: TensorFileWriter {
 
   /// The order of `enum Dtype` in `safetensors/src/tensor.rs`, by which the reference sorts.
   private static let ascendingTypes: [DType] = [
-    .bool, .f4, .f6e2m3, .f6e3m2, .u8, .i8, .f8e5m2, .f8e4m3, .f8e8m0, .i16, .u16, .f16, .bf16,
-    .i32, .u32, .f32, .c64, .f64, .i64, .u64,
+    .bool, .f4, .f6e2m3, .f6e3m2, .u8, .i8, .f8e5m2, .f8e4m3, .f8e8m0, .f8e4m3fnuz, .f8e5m2fnuz,
+    .i16, .u16, .f16, .bf16, .i32, .u32, .f32, .c64, .f64, .i64, .u64,
   ]
 
   func plainOffset(of tensor: Int) -> UInt64? { offsets[tensor] }

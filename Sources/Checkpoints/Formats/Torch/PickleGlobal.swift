@@ -110,9 +110,9 @@ enum TorchType: String {
     case .float8_e4m3fn: .f8e4m3
     case .float8_e5m2: .f8e5m2
     case .float8_e8m0fnu: .f8e8m0
-    case .untyped, .complex128, .complex32, .float8_e4m3fnuz, .float8_e5m2fnuz, .qint8, .quint8,
-      .qint32, .quint4x2, .quint2x4:
-      nil
+    case .float8_e4m3fnuz: .f8e4m3fnuz
+    case .float8_e5m2fnuz: .f8e5m2fnuz
+    case .untyped, .complex128, .complex32, .qint8, .quint8, .qint32, .quint4x2, .quint2x4: nil
     }
   }
 
