@@ -3,7 +3,7 @@ import ArgumentParser
 import LoRASurgery
 import Tensors
 
-struct CombineCommand: ParsableCommand {
+struct CombineCommand: JobCommand {
   static let configuration = CommandConfiguration(
     commandName: "combine",
     abstract: "Make one adapter of several.",
@@ -39,7 +39,7 @@ struct CombineCommand: ParsableCommand {
   @OptionGroup var selection: SelectionOptions
   @OptionGroup var common: CommonOptions
 
-  func run() throws {
+  func request() throws -> CombineRequest {
     var request = CombineRequest(adapters: adapters, output: output.output, method: method)
     request.density = density
     request.majoritySign = majoritySign
@@ -52,8 +52,13 @@ struct CombineCommand: ParsableCommand {
     request.allowOverflow = output.allowOverflow
     request.force = output.force
     request.dryRun = output.dryRun
+    return request
+  }
+
+  func run() throws {
+    let request = try self.request()
     let report = try common.execute(to: output.output, as: dialect?.container) {
-      [request] (path, execution) throws(SurgeryError) in
+      (path, execution) throws(SurgeryError) in
       var request = request
       request.output = path
       return try request.run(execution)
