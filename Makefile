@@ -102,7 +102,7 @@ deb: build
 # Debian's development packages, where they are missing; sudo only where it is needed and there.
 packages:
 	@missing=(); \
-	for package in libopenblas-dev zlib1g-dev; do \
+	for package in libopenblas-dev libyaml-dev zlib1g-dev; do \
 	  dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || missing+=($$package); \
 	done; \
 	if command -v dpkg-query >/dev/null && [ $${#missing[@]} -gt 0 ]; then \

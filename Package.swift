@@ -29,9 +29,12 @@ let package = Package(
       providers: [.apt(["libopenblas-dev"]), .brew(["openblas"])]),
     .systemLibrary(
       name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"]), .brew(["zlib"])]),
+    .systemLibrary(
+      name: "CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"]), .brew(["libyaml"])]),
     .target(name: "CTensorKernels"),
     .target(name: "CSystemCalls"),
     .target(name: "Tensors", dependencies: ["CTensorKernels"], swiftSettings: settings),
+    .target(name: "YAML", dependencies: ["CYAML", "Tensors"], swiftSettings: settings),
     .target(
       name: "LinearAlgebra", dependencies: ["COpenBLAS", "CTensorKernels", "Tensors"],
       swiftSettings: settings,
@@ -44,18 +47,19 @@ let package = Package(
       swiftSettings: settings),
     .target(
       name: "LoRASurgery",
-      dependencies: ["Adapters", "Checkpoints", "LinearAlgebra", "Tensors", system],
+      dependencies: ["Adapters", "Checkpoints", "LinearAlgebra", "Tensors", "YAML", system],
       swiftSettings: settings),
     .executableTarget(
       name: "lora-surgery",
       dependencies: [
-        "LoRASurgery", "Adapters", "Checkpoints", "LinearAlgebra", "Tensors", system,
+        "LoRASurgery", "Adapters", "Checkpoints", "LinearAlgebra", "Tensors", "YAML", system,
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ], swiftSettings: settings, plugins: ["CommitStamp"]),
     .plugin(
       name: "CommitStamp", capability: .buildTool(), path: "Sources/CommitStamp",
       exclude: ["commit.sh"]),
     .testTarget(name: "TensorsTests", dependencies: ["Tensors"]),
+    .testTarget(name: "YAMLTests", dependencies: ["YAML", "Tensors"]),
     .testTarget(name: "LinearAlgebraTests", dependencies: ["LinearAlgebra", "Tensors"]),
     .testTarget(name: "CheckpointsTests", dependencies: ["Checkpoints", "Tensors", system]),
     .testTarget(
@@ -64,7 +68,7 @@ let package = Package(
     .testTarget(
       name: "LoRASurgeryTests",
       dependencies: [
-        "LoRASurgery", "Adapters", "Checkpoints", "LinearAlgebra", "Tensors", system,
+        "LoRASurgery", "Adapters", "Checkpoints", "LinearAlgebra", "Tensors", "YAML", system,
       ]),
     .testTarget(name: "CommandTests", dependencies: ["lora-surgery"]),
   ],

@@ -8,5 +8,8 @@ if [ ! -x "$folder/venv/bin/python" ]; then python3 -m venv "$folder/venv"; fi
 packages=(numpy ml_dtypes)
 case " $* " in *" --peers "*) packages+=(torch safetensors);; esac
 "$folder/venv/bin/python" -m pip install --quiet "${packages[@]}"
-"$folder/venv/bin/python" Benchmarks/run.py "$(swift build -c release --show-bin-path)/lora-surgery" "$folder" "$@"
-"$folder/venv/bin/python" Benchmarks/compact.py "$(swift build -c release --show-bin-path)/lora-surgery" "$folder/compact"
+program="$(swift build -c release --show-bin-path)/lora-surgery"
+peers=$(case " $* " in *" --peers "*) echo --peers;; esac)
+"$folder/venv/bin/python" Benchmarks/run.py "$program" "$folder" "$@"
+"$folder/venv/bin/python" Benchmarks/compact.py "$program" "$folder/compact"
+"$folder/venv/bin/python" Benchmarks/batch.py "$program" "$folder" $peers

@@ -21,7 +21,7 @@ struct LoRASurgeryCommand: ParsableCommand {
       InspectCommand.self, ExtractCommand.self, SpectrumCommand.self, MergeCommand.self,
       UnmergeCommand.self, ResizeCommand.self, CombineCommand.self, CompareCommand.self,
       VerifyCommand.self, ConvertCommand.self, CheckCommand.self, GatherCommand.self,
-      DoctorCommand.self,
+      BatchCommand.self, DoctorCommand.self,
     ])
 
   static func main() {

@@ -44,7 +44,7 @@ import Testing
       before.count == 1 && before[0].hasPrefix(".out.safetensors.") && before[0].hasSuffix(".part"))
     try writer.commit()
     #expect(try folder.names() == ["out.safetensors"])
-    #expect(try mode(folder.path("out.safetensors")) == FileSystem.defaultFileMode())
+    #expect(try mode(folder.path("out.safetensors")) == FileSystem.defaultFileMode)
     let file = try TensorFile(opening: folder.path("out.safetensors"))
     #expect(try file.tensors[0].bytes() == [1, 2, 3, 4])
   }

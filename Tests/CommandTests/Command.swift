@@ -50,6 +50,17 @@ struct Command {
     self.errors = String(decoding: said, as: UTF8.self)
   }
 
+  /// Starts the program, whose words nobody reads.
+  static func start(_ words: String...) throws -> Process {
+    let process = Process()
+    process.executableURL = program
+    process.arguments = words
+    process.standardOutput = FileHandle.nullDevice
+    process.standardError = FileHandle.nullDevice
+    try process.run()
+    return process
+  }
+
   /// The report that was printed as JSON.
   func json() throws -> [String: Any] {
     try JSONSerialization.jsonObject(with: Data(output.utf8)) as? [String: Any] ?? [:]

@@ -78,15 +78,31 @@ enum FileSystem {
     return names.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
   }
 
-  /// Whether a file lies in a folder, however deep, by its path or by where its links lead.
-  static func isInside(_ file: FilePath, folder: Status) -> Bool {
-    var places = [file.removingLastComponent()]
-    let resolved = unsafe file.withPlatformString { path -> FilePath? in
+  /// `realpath`: the absolute path without links, or `nil` where something on the way is missing.
+  static func realPath(_ path: FilePath) -> FilePath? {
+    unsafe path.withPlatformString { path in
       guard let text = unsafe realpath(path, nil) else { return nil }
       defer { unsafe free(text) }
       return unsafe FilePath(platformString: text)
     }
-    if let resolved { places.append(resolved.removingLastComponent()) }
+  }
+
+  /// `fnmatch`: whether a name matches a pattern, whose wildcards do not match a leading dot.
+  static func name(_ name: String, matches pattern: String) -> Bool {
+    unsafe name.withCString { name in
+      unsafe pattern.withCString { unsafe fnmatch($0, name, FNM_PERIOD) == 0 }
+    }
+  }
+
+  /// `flock`, exclusive; fails at once where another process holds the lock.
+  static func lock(_ descriptor: FileDescriptor) throws(Errno) {
+    try check(flock(descriptor.rawValue, LOCK_EX | LOCK_NB))
+  }
+
+  /// Whether a file lies in a folder, however deep, by its path or by where its links lead.
+  static func isInside(_ file: FilePath, folder: Status) -> Bool {
+    var places = [file.removingLastComponent()]
+    if let resolved = realPath(file) { places.append(resolved.removingLastComponent()) }
     return places.contains { place in
       var place = place.isEmpty ? "." : place
       var previous: Status?
@@ -252,11 +268,13 @@ enum FileSystem {
   }
 
   /// The mode a new file gets: 0666 less the umask.
-  static func defaultFileMode() -> UInt32 {
+  ///
+  /// Asked once, because asking changes the umask for a moment, for all threads.
+  static let defaultFileMode: UInt32 = {
     let mask = umask(0)
     _ = umask(mask)
     return 0o666 & ~UInt32(mask)
-  }
+  }()
 
   /// Bytes free for this user on the file system that holds `path`.
   static func freeBytes(at path: FilePath) -> UInt64? {

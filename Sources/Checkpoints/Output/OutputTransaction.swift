@@ -54,10 +54,10 @@ public final class OutputTransaction: Sendable {
     if let existing = try? FileSystem.status(of: target, followingLinks: false) {
       try Self.check(existing, at: path, kind: kind, replacing: replacing, inputs: inputs)
       replaces = true
-      mode = kind == .file ? existing.mode & 0o7777 : FileSystem.defaultFileMode()
+      mode = kind == .file ? existing.mode & 0o7777 : FileSystem.defaultFileMode
     } else {
       replaces = false
-      mode = FileSystem.defaultFileMode()
+      mode = FileSystem.defaultFileMode
     }
     let suffix = String(UInt32.random(in: .min ... .max), radix: 36)
     // Cut, so that the name of the temporary is no longer than file systems allow.

@@ -27,6 +27,8 @@ extension GatherRequest {
     report.adapters = origin.adapters
     report.warnings = pieces.manifest.warnings
     if let direction = MergeRequest.Direction(rawValue: pieces.manifest.command) {
+      // The parts have said so.
+      _ = plan.dropContentHashes()
       report.warnings += MergePlan.layoutNotes(
         plan.kind, companions: origin.companions, configChange: origin.configChange)
       report.warnings += report.mergeWarnings(direction)

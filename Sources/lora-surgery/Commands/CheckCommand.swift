@@ -2,7 +2,7 @@ import ArgumentParser
 import LoRASurgery
 import Tensors
 
-struct CheckCommand: ParsableCommand {
+struct CheckCommand: JobCommand {
   static let configuration = CommandConfiguration(
     commandName: "check",
     abstract: "Read everything, validate everything, list problems.",
@@ -18,8 +18,10 @@ struct CheckCommand: ParsableCommand {
 
   @OptionGroup(title: "Means and messages") var common: CommonOptions
 
+  func request() -> CheckRequest { CheckRequest(paths: paths) }
+
   func run() throws {
-    let request = CheckRequest(paths: paths)
+    let request = request()
     let report = try common.execute { (execution) throws(SurgeryError) in
       try request.run(execution)
     }

@@ -3,7 +3,7 @@ import ArgumentParser
 import LoRASurgery
 import Tensors
 
-struct CombineCommand: ParsableCommand {
+struct CombineCommand: JobCommand {
   static let configuration = CommandConfiguration(
     commandName: "combine",
     abstract: "Make one adapter of several.",
@@ -42,7 +42,7 @@ struct CombineCommand: ParsableCommand {
   @OptionGroup(title: "Which tensors") var selection: SelectionOptions
   @OptionGroup(title: "Means and messages") var common: CommonOptions
 
-  func run() throws {
+  func request() throws -> CombineRequest {
     var request = CombineRequest(adapters: adapters, output: output.output, method: method)
     request.density = density
     request.majoritySign = majoritySign
@@ -55,8 +55,13 @@ struct CombineCommand: ParsableCommand {
     request.allowOverflow = output.allowOverflow
     request.force = output.force
     request.dryRun = output.dryRun
+    return request
+  }
+
+  func run() throws {
+    let request = try self.request()
     let report = try common.execute(to: output.output, as: dialect?.container) {
-      [request] (path, execution) throws(SurgeryError) in
+      (path, execution) throws(SurgeryError) in
       var request = request
       request.output = path
       return try request.run(execution)

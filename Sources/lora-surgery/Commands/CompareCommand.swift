@@ -2,7 +2,7 @@ import ArgumentParser
 import LoRASurgery
 import Tensors
 
-struct CompareCommand: ParsableCommand {
+struct CompareCommand: JobCommand {
   static let configuration = CommandConfiguration(
     commandName: "compare",
     abstract: "Compare two checkpoints tensor by tensor, or two adapters by their deltas.",
@@ -37,11 +37,16 @@ struct CompareCommand: ParsableCommand {
     }
   }
 
-  func run() throws {
+  func request() throws -> CompareRequest {
     var request = CompareRequest(
       first, second, tolerance: tolerance, selection: selection.selection)
     request.adapterOptions = try adapters.options()
-    let report = try common.execute { [request] (execution) throws(SurgeryError) in
+    return request
+  }
+
+  func run() throws {
+    let request = try self.request()
+    let report = try common.execute { (execution) throws(SurgeryError) in
       try request.run(execution)
     }
     try common.show(report, warnings: report.warnings) { lines(of: report) }

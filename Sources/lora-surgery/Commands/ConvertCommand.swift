@@ -4,7 +4,7 @@ import Checkpoints
 import LoRASurgery
 import Tensors
 
-struct ConvertCommand: ParsableCommand {
+struct ConvertCommand: JobCommand {
   static let configuration = CommandConfiguration(
     commandName: "convert",
     abstract:
@@ -105,8 +105,15 @@ struct ConvertCommand: ParsableCommand {
     }
   }
 
+  func request() throws -> ConvertRequest {
+    var request = try requestForAll()
+    (request.input, request.output) = try list.single(inputs)
+    request.force = writing.force
+    return request
+  }
+
   func run() throws {
-    let request = try request()
+    let request = try requestForAll()
     let format = form?.format ?? form?.dialect?.container
     try list.run(
       "convert", inputs, format: format, part: try division.chosen(), writing: writing,
@@ -122,7 +129,7 @@ struct ConvertCommand: ParsableCommand {
   }
 
   /// What is asked for every input.
-  private func request() throws -> ConvertRequest {
+  private func requestForAll() throws -> ConvertRequest {
     var request = ConvertRequest(input: "", output: "")
     request.form = OutputForm(
       format: form?.format, maximumShardSize: maxShardSize?.bytes, compression: compress)

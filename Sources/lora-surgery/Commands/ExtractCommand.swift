@@ -3,7 +3,7 @@ import ArgumentParser
 import LoRASurgery
 import Tensors
 
-struct ExtractCommand: ParsableCommand {
+struct ExtractCommand: JobCommand {
   static let configuration = CommandConfiguration(
     commandName: "extract",
     abstract: "Extract the difference of two models as a low-rank adapter.",
@@ -71,7 +71,7 @@ struct ExtractCommand: ParsableCommand {
     }
   }
 
-  func run() throws {
+  func request() throws -> ExtractRequest {
     var request = ExtractRequest(
       base: base, tuned: tuned, output: output.output, ranks: ranks.options)
     request.dtype = output.dtype
@@ -88,8 +88,13 @@ struct ExtractCommand: ParsableCommand {
     request.force = output.force
     request.dryRun = output.dryRun
     request.part = try division.chosen()
+    return request
+  }
+
+  func run() throws {
+    let request = try self.request()
     let report = try common.execute(to: output.output, as: dialect?.container) {
-      [request] (path, execution) throws(SurgeryError) in
+      (path, execution) throws(SurgeryError) in
       var request = request
       request.output = path
       return try request.run(execution)

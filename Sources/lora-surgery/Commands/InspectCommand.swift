@@ -3,7 +3,7 @@ import LoRASurgery
 import Synchronization
 import Tensors
 
-struct InspectCommand: ParsableCommand {
+struct InspectCommand: JobCommand {
   static let configuration = CommandConfiguration(
     commandName: "inspect",
     abstract: "List what lies in checkpoints and adapters.",
@@ -33,12 +33,20 @@ struct InspectCommand: ParsableCommand {
   @OptionGroup(title: "Which tensors") var selection: SelectionOptions
   @OptionGroup(title: "Means and messages") var common: CommonOptions
 
+  func request() throws -> InspectRequest {
+    try request(names.paths(paths))
+  }
+
+  private func request(_ paths: [String]) throws -> InspectRequest {
+    var request = InspectRequest(paths: paths, stats: stats, selection: selection.selection)
+    request.base = base
+    request.adapterOptions = try reading.options()
+    return request
+  }
+
   func run() throws {
     let inputs = try names.paths(paths)
-    var asked = InspectRequest(paths: inputs, stats: stats, selection: selection.selection)
-    asked.base = base
-    asked.adapterOptions = try reading.options()
-    let request = asked
+    let request = try request(inputs)
     let text = InspectText(stats: stats, verbose: common.verbose, width: Console.width)
     // Named one by one on the command line they are one report; a list of any length is a report a line.
     guard names.filesFrom != nil || inputs.count > 1 else {

@@ -26,10 +26,10 @@ struct MergeOptions: ParsableArguments {
   @OptionGroup(title: "Division over machines") var division: PartOptions
   @OptionGroup(title: "Means and messages") var common: CommonOptions
 
-  func run(
+  func request(
     _ direction: MergeRequest.Direction, rounding: RoundingMode = .nearest, model: String,
     adapters weighted: [WeightedAdapter]
-  ) throws {
+  ) throws -> MergeRequest {
     var request = MergeRequest(
       direction, model: model, adapters: weighted, output: output.output)
     request.dtype = output.dtype
@@ -44,8 +44,12 @@ struct MergeOptions: ParsableArguments {
     request.force = output.force
     request.dryRun = output.dryRun
     request.part = try division.chosen()
+    return request
+  }
+
+  func run(_ request: MergeRequest) throws {
     let report = try common.execute(to: output.output, as: nil) {
-      [request] (path, execution) throws(SurgeryError) in
+      (path, execution) throws(SurgeryError) in
       var request = request
       request.output = path
       return try request.run(execution)
@@ -59,7 +63,7 @@ enum RoundingChoice: String, ExpressibleByArgument, CaseIterable {
   case nearest, stochastic
 }
 
-struct MergeCommand: ParsableCommand {
+struct MergeCommand: JobCommand {
   static let configuration = CommandConfiguration(
     commandName: "merge",
     abstract: "Add adapters to a model.",
@@ -84,14 +88,18 @@ struct MergeCommand: ParsableCommand {
 
   @OptionGroup var options: MergeOptions
 
-  func run() throws {
-    try options.run(
+  var common: CommonOptions { options.common }
+
+  func request() throws -> MergeRequest {
+    try options.request(
       .merge, rounding: rounding == .nearest ? .nearest : .stochastic(seed: seed), model: base,
       adapters: adapters)
   }
+
+  func run() throws { try options.run(request()) }
 }
 
-struct UnmergeCommand: ParsableCommand {
+struct UnmergeCommand: JobCommand {
   static let configuration = CommandConfiguration(
     commandName: "unmerge",
     abstract: "Take adapters out of a model that they were merged into.",
@@ -114,5 +122,11 @@ struct UnmergeCommand: ParsableCommand {
 
   @OptionGroup var options: MergeOptions
 
-  func run() throws { try options.run(.unmerge, model: merged, adapters: adapters) }
+  var common: CommonOptions { options.common }
+
+  func request() throws -> MergeRequest {
+    try options.request(.unmerge, model: merged, adapters: adapters)
+  }
+
+  func run() throws { try options.run(request()) }
 }

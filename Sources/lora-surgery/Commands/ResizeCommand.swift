@@ -3,7 +3,7 @@ import ArgumentParser
 import LoRASurgery
 import Tensors
 
-struct ResizeCommand: ParsableCommand {
+struct ResizeCommand: JobCommand {
   static let configuration = CommandConfiguration(
     commandName: "resize",
     abstract: "Change the rank of an adapter, without its base.",
@@ -31,15 +31,15 @@ struct ResizeCommand: ParsableCommand {
   @OptionGroup(title: "Which tensors") var selection: SelectionOptions
   @OptionGroup(title: "Means and messages") var common: CommonOptions
 
+  func request() throws -> ResizeRequest {
+    var request = try requestForAll()
+    (request.adapter, request.output) = try list.single(adapters)
+    request.force = writing.force
+    return request
+  }
+
   func run() throws {
-    var asked = ResizeRequest(adapter: "", output: "", ranks: ranks.options)
-    asked.dialect = dialect
-    asked.dtype = writing.dtype
-    asked.adapterOptions = try reading.options()
-    asked.selection = selection.selection
-    asked.allowOverflow = writing.allowOverflow
-    asked.dryRun = writing.dryRun
-    let request = asked
+    let request = try requestForAll()
     try list.run(
       "resize", adapters, format: dialect?.container, writing: writing, common: common
     ) { (item, output, mayReplace, _, execution) throws(SurgeryError) in
@@ -49,5 +49,17 @@ struct ResizeCommand: ParsableCommand {
       request.force = mayReplace
       return try request.run(execution)
     }
+  }
+
+  /// What is asked for every input.
+  private func requestForAll() throws -> ResizeRequest {
+    var request = ResizeRequest(adapter: "", output: "", ranks: ranks.options)
+    request.dialect = dialect
+    request.dtype = writing.dtype
+    request.adapterOptions = try reading.options()
+    request.selection = selection.selection
+    request.allowOverflow = writing.allowOverflow
+    request.dryRun = writing.dryRun
+    return request
   }
 }

@@ -2,7 +2,7 @@ import ArgumentParser
 import LoRASurgery
 import Tensors
 
-struct SpectrumCommand: ParsableCommand {
+struct SpectrumCommand: JobCommand {
   static let configuration = CommandConfiguration(
     commandName: "spectrum",
     abstract: "Show the singular values of a difference: what each rank would keep and cost.",
@@ -50,7 +50,7 @@ struct SpectrumCommand: ParsableCommand {
     guard values >= 1 else { throw ValidationError("--values takes a number of at least 1") }
   }
 
-  func run() throws {
+  func request() throws -> SpectrumRequest {
     var request = SpectrumRequest(base: base, tuned: tuned)
     request.values = values
     request.html = html
@@ -58,7 +58,12 @@ struct SpectrumCommand: ParsableCommand {
     request.precision = precision
     request.allowMissing = allowMissing
     request.selection = selection.selection
-    let report = try common.execute { [request] (execution) throws(SurgeryError) in
+    return request
+  }
+
+  func run() throws {
+    let request = try self.request()
+    let report = try common.execute { (execution) throws(SurgeryError) in
       try request.run(execution)
     }
     try common.show(report, warnings: report.warnings) {

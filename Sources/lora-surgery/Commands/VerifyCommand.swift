@@ -2,7 +2,7 @@ import ArgumentParser
 import LoRASurgery
 import Tensors
 
-struct VerifyCommand: ParsableCommand {
+struct VerifyCommand: JobCommand {
   static let configuration = CommandConfiguration(
     commandName: "verify",
     abstract: "Check that a model is what merging adapters into a base gives.",
@@ -39,13 +39,18 @@ struct VerifyCommand: ParsableCommand {
   @OptionGroup(title: "Which tensors") var selection: SelectionOptions
   @OptionGroup(title: "Means and messages") var common: CommonOptions
 
-  func run() throws {
+  func request() throws -> VerifyRequest {
     var request = VerifyRequest(base: base, adapters: adapters, merged: merged)
     request.adapterOptions = try reading.options()
     request.scaleFor = try scales.rules()
     request.selection = selection.selection
     request.precision = precision
-    let report = try common.execute { [request] (execution) throws(SurgeryError) in
+    return request
+  }
+
+  func run() throws {
+    let request = try self.request()
+    let report = try common.execute { (execution) throws(SurgeryError) in
       try request.run(execution)
     }
     try common.show(report, warnings: report.warnings) { lines(of: report) }

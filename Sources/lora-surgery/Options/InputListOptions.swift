@@ -79,6 +79,15 @@ struct InputListOptions: ParsableArguments {
     names.filesFrom != nil || operands.count > 1 || suffix != nil
   }
 
+  /// The one input and its output, where there must be no more.
+  func single(_ operands: [String]) throws -> (input: String, output: String) {
+    guard operands.count == 1, !isList(operands) else {
+      throw ValidationError("one input is needed here; for-each takes many")
+    }
+    guard let output else { throw ValidationError("Missing expected argument '--output <path>'") }
+    return (operands[0], output)
+  }
+
   /// Runs an operation on the one input, or on one after the other.
   ///
   /// - Parameters:

@@ -53,12 +53,21 @@ enum Console {
 
   /// Writes the one line of an error, and its hint.
   static func report(_ error: SurgeryError) {
-    log(LogEntry(error)) {
-      painted("lora-surgery: error:", .error) + " \(error)"
-        + (error.hint.map {
-          "\n" + painted("hint:", .hint) + " " + DisplayText.escaped($0, limit: 400)
-        } ?? "")
-    }
+    log(LogEntry(error)) { lines("\(error)", hint: error.hint) }
+  }
+
+  /// Writes the one line of an error whose parts are in its message already, and its hint.
+  static func report(id: String, _ message: String, hint: String?) {
+    var entry = LogEntry(.error, message)
+    entry.id = id
+    entry.hint = hint
+    log(entry) { lines(message, hint: hint) }
+  }
+
+  private static func lines(_ message: String, hint: String?) -> String {
+    painted("lora-surgery: error:", .error) + " " + message
+      + (hint.map { "\n" + painted("hint:", .hint) + " " + DisplayText.escaped($0, limit: 400) }
+        ?? "")
   }
 
   /// Writes a line to standard error in the form that was asked for.

@@ -40,6 +40,7 @@ struct ExampleStage {
     $extract -o a --rank 4 && $extract -o b --rank 4 --seed 1
     $extract -o a.safetensors --rank 4 && cp a.safetensors b.safetensors
     cp a.safetensors lora.safetensors && cp a.safetensors adapter.safetensors
+    printf 'jobs:\\n  - extract: { base: base, tuned: tuned, rank: 4, output: lora-4 }\\n' >recipe.yaml
     mkdir loras && cp a.safetensors b.safetensors loras/
     lora-surgery merge base adapter -o merged --undo merge.undo -q
     lora-surgery merge base a:0.7 b:0.3 -o both -q
