@@ -77,8 +77,7 @@ struct DialectFixtureTests {
   func merge(_ name: String) throws {
     let folder = Fixtures.path("others/\(name)")
     let files = Fixtures.folders(in: "others/\(name)")
-    var options = try Self.options("\(folder)/options.json", files.contains("options.json"))
-    if files.contains("residual") { options.residualBase = "\(folder)/residual" }
+    let options = try Self.options(folder, files)
     let base = try Checkpoint(
       opening: "\(folder)/\(files.contains("base") ? "base" : "base.safetensors")")
     let adapter = try Adapter(
@@ -96,10 +95,11 @@ struct DialectFixtureTests {
     }
   }
 
-  static func options(_ path: String, _ exists: Bool) throws -> AdapterOptions {
+  static func options(_ folder: String, _ files: [String]) throws -> AdapterOptions {
     var options = AdapterOptions()
-    guard exists else { return options }
-    let json = try JSONValue(readingFile: path)
+    if files.contains("residual") { options.residualBase = "\(folder)/residual" }
+    guard files.contains("options.json") else { return options }
+    let json = try JSONValue(readingFile: "\(folder)/options.json")
     func module(_ key: String) -> String? { key.isEmpty ? nil : key }
     for member in json["alpha"]?.members ?? [] {
       options.alphas.append(.init(module: module(member.key), value: member.value.double ?? 0))

@@ -84,11 +84,11 @@ struct TinyFiles {
     _ adapter: String, _ base: [String: Tensor], _ options: AdapterOptions = AdapterOptions()
   ) throws -> String {
     let base = try Checkpoint(opening: try write("base.safetensors", base))
-    do {
+    do throws(SurgeryError) {
       let resolved = try Adapter(opening: adapter, options: options)
         .resolved(against: base, options: options)
       return "read: " + resolved.warnings.joined(separator: "; ")
-    } catch let error as SurgeryError {
+    } catch {
       // Whatever is refused says where.
       return error.file == nil ? "\(error.id) without a file" : error.id
     }

@@ -82,7 +82,7 @@ struct CombineTests {
   @Test func whatIsDroppedDependsOnTheSeedAlone() throws {
     let folder = try TemporaryFolder()
     for (name, seed, jobs) in [("one", 7, 1), ("two", 7, 3), ("three", 8, 1)] {
-      try Self.request(["a", "b"], [1, 1], .dareTies, to: folder(name)) {
+      _ = try Self.request(["a", "b"], [1, 1], .dareTies, to: folder(name)) {
         $0.density = 0.5
         $0.seed = UInt64(seed)
       }.run(Execution(jobs: jobs))
@@ -94,7 +94,7 @@ struct CombineTests {
 
   @Test func dareScalesWhatItKeeps() throws {
     let folder = try TemporaryFolder()
-    try Self.request(["b"], [1], .dareLinear, to: folder("out")) { $0.density = 0.25 }.run()
+    _ = try Self.request(["b"], [1], .dareLinear, to: folder("out")) { $0.density = 0.25 }.run()
     let kept = try TestModels.values(
       "base_model.model.first.lora_A.weight", in: folder("out"))
     let own = try TestModels.values(

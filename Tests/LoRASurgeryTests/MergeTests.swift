@@ -32,7 +32,11 @@ import Testing
     var (total, different) = (0, 0)
     for expected in pair.reference() {
       let distances = units(try #require(merged[expected.name]), expected)
-      #expect(distances.allSatisfy { $0 <= 1 })
+      let base = try #require(pair.tensors.first { $0.name == expected.name })
+      // Where base and delta all but cancel, what is left of float32 is worth less than a unit.
+      for (distance, (old, new)) in zip(distances, zip(base.values, expected.values)) {
+        #expect(distance <= 1 || abs(new) < abs(old) / 1024)
+      }
       total += distances.count
       different += distances.count { $0 > 0 }
     }
