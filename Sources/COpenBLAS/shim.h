@@ -10,6 +10,14 @@
 
 enum { LORA_NO_MEMORY = -1000 };
 
+/* Ends the threads that OpenBLAS starts when it is loaded, where it is a build with threads. They would wait busily, and take
+   signals that the program's own threads block. */
+int blas_thread_shutdown_(void) __attribute__((weak));
+static inline void lora_single_thread(void) {
+  openblas_set_num_threads(1);
+  if (blas_thread_shutdown_) blas_thread_shutdown_();
+}
+
 void sgesdd_(const char *, const int *, const int *, float *, const int *, float *, float *, const int *,
              float *, const int *, float *, const int *, int *, int *, size_t);
 void dgesdd_(const char *, const int *, const int *, double *, const int *, double *, double *,

@@ -79,7 +79,7 @@ extension Double: BLASScalar {
 ///
 /// Call it once at the start of a program; a library never does.
 public func useSingleThreadedBLAS() {
-  openblas_set_num_threads(1)
+  lora_single_thread()
 }
 
 /// The library that BLAS and LAPACK calls go to.

@@ -5,8 +5,13 @@ import Tensors
 enum CommandLineMistakes {
   /// Refuses words that are no text: paths are text here, so such a word cannot name a file.
   ///
-  /// - Throws: `usage.utf8`.
+  /// - Throws: `usage.utf8`; `io.arguments` where Swift's runtime had nowhere to read the words from.
   static func requireText() throws(SurgeryError) {
+    guard CommandLine.argc > 0 else {
+      throw SurgeryError(
+        .io, "io.arguments", "the words of the command line cannot be read",
+        hint: "mount /proc, from which Swift's runtime takes them")
+    }
     var index = 1
     while index < CommandLine.argc, let word = unsafe CommandLine.unsafeArgv[index] {
       if unsafe String(validatingCString: word) == nil {
