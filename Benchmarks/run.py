@@ -37,6 +37,10 @@ commands = {
     "cp base": (["cp", "--reflink=never", base, f"{out}/copy"], [f"{out}/copy"]),
     "extract --rank 16": ([options.program, "extract", "--base", f"{pair}/base", "--tuned", f"{pair}/tuned", "-o", f"{out}/adapter", "--rank", "16", "--quiet"], [f"{out}/adapter"]),
     "merge": ([options.program, "merge", f"{pair}/base", f"{out}/adapter", "-o", f"{out}/merged", "--quiet"], [f"{out}/merged"]),
+    "cp base, flushed": (["sh", "-c", f"cp --reflink=never {base} {out}/copy && sync {out}/copy"], [f"{out}/copy"]),
+    "unmerge": ([options.program, "unmerge", f"{out}/merged", f"{out}/adapter", "-o", f"{out}/unmerged", "--quiet"], [f"{out}/unmerged"]),
+    "cat base merged": (["cat", base, f"{out}/merged/model.safetensors"], []),
+    "verify": ([options.program, "verify", "--base", f"{pair}/base", "--adapter", f"{out}/adapter", "--merged", f"{out}/merged", "--quiet"], []),
 }
 if options.peers:
     commands["torch.svd_lowrank"] = ([sys.executable, f"{here}/peer_lowrank.py", base, tuned, f"{out}/peer.safetensors"], [])
@@ -54,6 +58,9 @@ for name in commands:
     print(f"{name:22} {statistics.median(times[name]):9.2f} {min(times[name]):7.2f} {max(times[name]):7.2f} {peaks[name]:8.0f}")
 print(f"extract / cat base tuned: {ratio('extract --rank 16', 'cat base tuned'):.2f}")
 print(f"merge / cp base:          {ratio('merge', 'cp base'):.2f}")
+print(f"merge / cp base, flushed: {ratio('merge', 'cp base, flushed'):.2f}")
+print(f"unmerge / cp base:        {ratio('unmerge', 'cp base'):.2f}")
+print(f"verify / cat base merged: {ratio('verify', 'cat base merged'):.2f}")
 if options.peers:
     print(f"torch.svd_lowrank / extract: {ratio('torch.svd_lowrank', 'extract --rank 16'):.2f}")
     print(f"torch merge loop / merge:    {ratio('torch merge loop', 'merge'):.2f}")
