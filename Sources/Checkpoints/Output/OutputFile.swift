@@ -37,6 +37,8 @@ public final class OutputFile: Sendable {
     direct = size.flatMap { $0 < directSize ? nil : FileSystem.openDirect(temporary) }
     if let size {
       do { try FileSystem.reserve(Int64(clamping: size), for: descriptor) } catch {
+        // What was reserved before space ran out is free again, and counts as such in the message.
+        try? descriptor.resize(to: 0)
         throw failure("reserve", error, needed: size)
       }
     }
