@@ -76,19 +76,22 @@ enum CommandLineMistakes {
     return words.first { $0.hasPrefix(word) || word.hasPrefix($0) }
   }
 
-  /// Insertions, deletions and replacements between two words (Levenshtein 1966).
+  /// Insertions, deletions, replacements and swaps of neighbours between two words (Damerau 1964).
   private static func distance(_ first: String, _ second: String) -> Int {
-    let letters = Array(second.prefix(100))
-    var row = Array(0...letters.count)
-    for (index, letter) in first.enumerated() {
-      var diagonal = row[0]
-      row[0] = index + 1
-      for (column, other) in letters.enumerated() {
-        let replaced = diagonal + (letter == other ? 0 : 1)
-        diagonal = row[column + 1]
-        row[column + 1] = min(replaced, row[column] + 1, diagonal + 1)
+    let (one, other) = (Array(first.prefix(100)), Array(second.prefix(100)))
+    var rows = [Array(0...other.count)]
+    for (line, letter) in one.enumerated() {
+      var row = [line + 1]
+      for (column, candidate) in other.enumerated() {
+        let replaced = rows[line][column] + (letter == candidate ? 0 : 1)
+        var least = min(replaced, row[column] + 1, rows[line][column + 1] + 1)
+        if line > 0, column > 0, letter == other[column - 1], candidate == one[line - 1] {
+          least = min(least, rows[line - 1][column - 1] + 1)
+        }
+        row.append(least)
       }
+      rows.append(row)
     }
-    return row[letters.count]
+    return rows[one.count][other.count]
   }
 }

@@ -44,6 +44,7 @@ struct HelpTests {
 /// Mistakes in words: status 64, one line, one hint.
 struct MistakeTests {
   @Test(arguments: [
+    (["mrege"], "usage.command", "did you mean merge?"),
     (["extrct"], "usage.command", "did you mean extract?"),
     (["comp"], "usage.command", "did you mean compare?"),
     (["qqqqqq"], "usage.command", "lists the commands"),
