@@ -4,6 +4,7 @@ SHELL := /bin/bash
 PREFIX ?= /usr/local
 override PREFIX := $(patsubst ~/%,$(HOME)/%,$(PREFIX))
 SWIFT ?= swift
+PACKAGES ?= libopenblas-dev libyaml-dev zlib1g-dev
 # Swift's runtime goes into the program where it can, so that it runs where no Swift is and starts in half the time.
 RELEASE = -c release $(if $(filter Linux,$(shell uname)),--static-swift-stdlib --disable-local-rpath)
 BINARY = $$($(SWIFT) build $(RELEASE) --show-bin-path)/lora-surgery
@@ -99,10 +100,10 @@ deb: build
 	debian/rules binary OUTPUT=.build
 	debian/rules clean
 
-# Debian's development packages, where they are missing; sudo only where it is needed and there.
+# Debian's packages that a build needs, or those that are named, where they are missing; sudo only where it is needed and there.
 packages:
 	@missing=(); \
-	for package in libopenblas-dev libyaml-dev zlib1g-dev; do \
+	for package in $(PACKAGES); do \
 	  dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || missing+=($$package); \
 	done; \
 	if command -v dpkg-query >/dev/null && [ $${#missing[@]} -gt 0 ]; then \
