@@ -58,6 +58,12 @@ public struct FittingTarget: Sendable {
     }
   }
 
+  /// The target as `out x in`, for updates whose own shape does not tell how it is stored.
+  func declaredOrientation() -> (isTransposed: Bool, rows: Int, columns: Int) {
+    saidTransposed ?? knownTransposed ?? configuredTransposed ?? false
+      ? (true, storedColumns, storedRows) : (false, storedRows, storedColumns)
+  }
+
   /// The error for an update of another shape.
   func mismatch(_ rows: Int, _ columns: Int) -> SurgeryError {
     if shape.rank == 2, columns == storedColumns, isVocabulary {

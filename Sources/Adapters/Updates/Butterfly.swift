@@ -72,11 +72,7 @@ public struct Butterfly: Update {
 
   /// Takes the size of the other side from the target.
   public func fitted(to target: FittingTarget) throws(SurgeryError) -> FittedUpdate {
-    let isTransposed =
-      target.saidTransposed ?? target.knownTransposed ?? target.configuredTransposed ?? false
-    let (rows, columns) =
-      isTransposed
-      ? (target.storedColumns, target.storedRows) : (target.storedRows, target.storedColumns)
+    let (isTransposed, rows, columns) = target.declaredOrientation()
     let rotated = blocks.rows / stages * blockSize
     guard convention == .peft ? rotated == columns : rotated == rows else {
       throw target.mismatch(

@@ -108,11 +108,7 @@ public struct Orthogonal: Update {
 
   /// Takes the size of the other side from the target.
   public func fitted(to target: FittingTarget) throws(SurgeryError) -> FittedUpdate {
-    let isTransposed =
-      target.saidTransposed ?? target.knownTransposed ?? target.configuredTransposed ?? false
-    let (rows, columns) =
-      isTransposed
-      ? (target.storedColumns, target.storedRows) : (target.storedRows, target.storedColumns)
+    let (isTransposed, rows, columns) = target.declaredOrientation()
     let rotated = side == .inputs ? columns : rows
     let isShared = storage == .triangle && blocks.rows == 1
     guard isShared ? rotated % blockSize == 0 : rotated == blocks.rows * blockSize else {

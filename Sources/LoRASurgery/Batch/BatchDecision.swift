@@ -17,7 +17,7 @@ struct BatchDecisions {
   private let state: BatchState
   private let replacing: Bool
   private let writers: [String: Int]
-  private var prints: [String: Fingerprint?] = [:]
+  private var fingerprints: [String: Fingerprint?] = [:]
 
   /// Decides on every job; `replacing` says that outputs may go of which the state does not know that they are ours.
   init(_ plan: BatchPlan, state: BatchState, replacing: Bool) throws(SurgeryError) {
@@ -43,10 +43,10 @@ struct BatchDecisions {
   }
 
   /// The state of an input, looked at once for all jobs that read it.
-  private mutating func print(of input: BatchPath) throws(SurgeryError) -> Fingerprint? {
-    if let known = prints[input.place] { return known }
+  private mutating func fingerprint(of input: BatchPath) throws(SurgeryError) -> Fingerprint? {
+    if let known = fingerprints[input.place] { return known }
     let found = try Fingerprint(of: input.path, withCompanions: true)
-    prints[input.place] = found
+    fingerprints[input.place] = found
     return found
   }
 
@@ -54,7 +54,7 @@ struct BatchDecisions {
     on job: BatchJob, in plan: BatchPlan
   ) throws(SurgeryError) -> BatchDecision {
     guard let reason = try reason(for: job, in: plan) else { return .unchanged }
-    for input in job.inputs where try print(of: input) == nil && !isWritten(input) {
+    for input in job.inputs where try fingerprint(of: input) == nil && !isWritten(input) {
       throw SurgeryError(
         .missingInput, "file.missing", "no such file or folder", file: input.path)
     }
@@ -77,7 +77,8 @@ struct BatchDecisions {
 
   /// Bytes of what a job reads, as far as it exists.
   mutating func inputBytes(of job: BatchJob) -> Int {
-    job.inputs.reduce(0) { $0 + ((try? print(of: $1))??.bytes ?? 0) }
+    // What cannot be read counts for nothing here; the job that reads it says why.
+    job.inputs.reduce(0) { $0 + ((try? fingerprint(of: $1))??.bytes ?? 0) }
   }
 
   private func isWritten(_ input: BatchPath) -> Bool {
@@ -108,7 +109,7 @@ struct BatchDecisions {
       }
     }
     for input in job.inputs {
-      if try print(of: input)?.text != record.inputs[input.text] {
+      if try fingerprint(of: input)?.text != record.inputs[input.text] {
         return "input \(input.text) changed"
       }
     }

@@ -30,6 +30,19 @@ public protocol BatchOperation: Sendable {
   func expectedBytes(_ size: (String) -> Int?) -> Int?
 }
 
+/// A request that writes one result.
+public protocol WritingOperation: BatchOperation {
+  /// Where the result goes.
+  var output: String { get set }
+
+  /// Runs the operation to its end.
+  ///
+  /// - Parameter execution: Threads and memory.
+  /// - Returns: The report.
+  /// - Throws: What the request throws.
+  func run(_ execution: Execution) throws(SurgeryError) -> OperationReport
+}
+
 /// What came of one job.
 public struct BatchOutcome: Sendable {
   /// The sums that the operation's report has.

@@ -1,17 +1,12 @@
 import Checkpoints
 public import Tensors
 
-extension ExtractRequest: BatchOperation {
+extension ExtractRequest: WritingOperation {
   /// Base and tuned are read, the adapter is written.
   public mutating func visitPaths(_ visit: (PathRole, inout String) -> Void) {
     visit(.input, &base)
     visit(.input, &tuned)
     visit(.output, &output)
-  }
-
-  /// Extracts.
-  public func perform(_ execution: Execution) throws(SurgeryError) -> BatchOutcome {
-    BatchOutcome(try run(execution))
   }
 
   /// The factors of all matrices, where one rank is asked for.
@@ -29,7 +24,7 @@ extension ExtractRequest: BatchOperation {
   }
 }
 
-extension MergeRequest: BatchOperation {
+extension MergeRequest: WritingOperation {
   /// Model and adapters are read, the result is written; an undo record is written by a merge and read by its inverse.
   public mutating func visitPaths(_ visit: (PathRole, inout String) -> Void) {
     visit(.input, &model)
@@ -41,41 +36,26 @@ extension MergeRequest: BatchOperation {
     }
   }
 
-  /// Merges or unmerges.
-  public func perform(_ execution: Execution) throws(SurgeryError) -> BatchOutcome {
-    BatchOutcome(try run(execution))
-  }
-
   /// The size of the model.
   public func expectedBytes(_ size: (String) -> Int?) -> Int? { size(model) }
 }
 
-extension ResizeRequest: BatchOperation {
+extension ResizeRequest: WritingOperation {
   /// The adapter is read, another is written.
   public mutating func visitPaths(_ visit: (PathRole, inout String) -> Void) {
     visit(.input, &adapter)
     visit(.output, &output)
   }
 
-  /// Resizes.
-  public func perform(_ execution: Execution) throws(SurgeryError) -> BatchOutcome {
-    BatchOutcome(try run(execution))
-  }
-
   /// The size of the adapter, which is seldom made larger.
   public func expectedBytes(_ size: (String) -> Int?) -> Int? { size(adapter) }
 }
 
-extension CombineRequest: BatchOperation {
+extension CombineRequest: WritingOperation {
   /// Adapters are read, one is written.
   public mutating func visitPaths(_ visit: (PathRole, inout String) -> Void) {
     for index in adapters.indices { visit(.input, &adapters[index].path) }
     visit(.output, &output)
-  }
-
-  /// Combines.
-  public func perform(_ execution: Execution) throws(SurgeryError) -> BatchOutcome {
-    BatchOutcome(try run(execution))
   }
 
   /// The size of the largest adapter, or of all where their ranks add up.
@@ -86,7 +66,7 @@ extension CombineRequest: BatchOperation {
   }
 }
 
-extension ConvertRequest: BatchOperation {
+extension ConvertRequest: WritingOperation {
   /// The input is read, and the base where there is one; the result is written.
   public mutating func visitPaths(_ visit: (PathRole, inout String) -> Void) {
     visit(.input, &input)
@@ -95,11 +75,6 @@ extension ConvertRequest: BatchOperation {
       base = model
     }
     visit(.output, &output)
-  }
-
-  /// Converts.
-  public func perform(_ execution: Execution) throws(SurgeryError) -> BatchOutcome {
-    BatchOutcome(try run(execution))
   }
 
   /// The size of the input, as far as no other dtype is asked for.
@@ -132,6 +107,13 @@ extension SpectrumRequest: BatchOperation {
     totals.seconds = report.totals.seconds
     totals.peakMemory = report.totals.peakMemory
     return BatchOutcome(totals: totals, warnings: report.warnings)
+  }
+}
+
+extension WritingOperation {
+  /// Runs it; the outcome is that of the report.
+  public func perform(_ execution: Execution) throws(SurgeryError) -> BatchOutcome {
+    BatchOutcome(try run(execution))
   }
 }
 

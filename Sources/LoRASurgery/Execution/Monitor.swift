@@ -7,7 +7,9 @@
 #endif
 
 /// A value that threads change in turn, and wait for until it is as they need it.
-@safe final class Monitor<Value>: @unchecked Sendable {
+// Unchecked, because the compiler cannot see that the mutex guards the value; both functions hold it while they touch that. The
+// mutex and the condition must not move, so they lie in memory of their own.
+@safe final class Monitor<Value: Sendable>: @unchecked Sendable {
   private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
   private let changed = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
   private var value: Value

@@ -59,13 +59,6 @@ struct CombineCommand: JobCommand {
   }
 
   func run() throws {
-    let request = try self.request()
-    let report = try common.execute(to: output.output, as: dialect?.container) {
-      (path, execution) throws(SurgeryError) in
-      var request = request
-      request.output = path
-      return try request.run(execution)
-    }
-    try common.show(report)
+    try common.run(try request(), as: dialect?.container)
   }
 }

@@ -46,16 +46,6 @@ struct MergeOptions: ParsableArguments {
     request.part = try division.chosen()
     return request
   }
-
-  func run(_ request: MergeRequest) throws {
-    let report = try common.execute(to: output.output, as: nil) {
-      (path, execution) throws(SurgeryError) in
-      var request = request
-      request.output = path
-      return try request.run(execution)
-    }
-    try common.show(report)
-  }
 }
 
 /// The spellings of `--rounding`.
@@ -96,7 +86,7 @@ struct MergeCommand: JobCommand {
       adapters: adapters)
   }
 
-  func run() throws { try options.run(request()) }
+  func run() throws { try options.common.run(try request(), as: nil) }
 }
 
 struct UnmergeCommand: JobCommand {
@@ -128,5 +118,5 @@ struct UnmergeCommand: JobCommand {
     try options.request(.unmerge, model: merged, adapters: adapters)
   }
 
-  func run() throws { try options.run(request()) }
+  func run() throws { try options.common.run(try request(), as: nil) }
 }

@@ -106,6 +106,22 @@ struct CommonOptions: ParsableArguments {
     return report
   }
 
+  /// Runs a request whose result goes where its output says, and prints its report.
+  ///
+  /// - Parameters:
+  ///   - request: The request.
+  ///   - format: The container of a result on standard output.
+  /// - Throws: As ``execute(to:as:_:)``.
+  func run(_ request: some WritingOperation, as format: FileFormat?) throws(SurgeryError) {
+    let report = try execute(to: request.output, as: format) {
+      (path, execution) throws(SurgeryError) in
+      var request = request
+      request.output = path
+      return try request.run(execution)
+    }
+    try show(report)
+  }
+
   /// Notes warnings unless quiet.
   func warn(_ warnings: [String]) {
     if quiet { return }
