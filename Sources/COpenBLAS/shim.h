@@ -93,6 +93,13 @@ LORA_SYEVD(double, lora_dsyevd, dsyevd_)
 LORA_QR(float, lora_sqr, sgeqrf_, sorgqr_)
 LORA_QR(double, lora_dqr, dgeqrf_, dorgqr_)
 
+/* The upper Cholesky factor of a symmetric positive definite n x n matrix, in place; the lower triangle stays. */
+static inline int lora_dcholesky(int n, double *a) {
+  int info = 0;
+  dpotrf_("U", &n, a, &n, &info, 1);
+  return info;
+}
+
 /* The inverse of a symmetric positive definite n x n matrix, lower triangle only, in place. */
 static inline int lora_dinverse(int n, double *a) {
   int info = 0;

@@ -62,6 +62,9 @@ func singularTriplets<Scalar: BLASScalar>(_ matrix: Matrix<Scalar>) throws(Surge
 
 /// Orthonormal rows that span the rows of a matrix, and the coefficients that give the rows back.
 ///
+/// By the Cholesky factor of the Gram matrix in float64, twice (Yamamoto, Nakatsukasa, Yanagisawa & Fukaya 2015,
+/// doi:10.1553/etna_vol44s306), which is all matrix products; by Householder reflections where the rows are too nearly dependent.
+///
 /// - Parameter matrix: At most as many rows as columns.
 /// - Returns: `basis`, of the same shape, and the square `factor` with `matrix = factor · basis`, lower triangular.
 /// - Throws: `la.memory` where LAPACK gets no workspace.
@@ -70,6 +73,9 @@ func orthonormalRows<Scalar: BLASScalar>(_ matrix: Matrix<Scalar>) throws(Surger
 {
   let (count, width) = (matrix.rows, matrix.columns)
   precondition(count <= width, "\(count) rows of width \(width) cannot be orthonormal")
+  if let first = choleskyRows(matrix), let second = choleskyRows(first.basis) {
+    return (second.basis, product(first.factor, second.factor).converted(to: Scalar.self))
+  }
   var basis = matrix.elements
   var factor = zeros(count * count, of: Scalar.self)
   if count > 0 {
@@ -79,6 +85,34 @@ func orthonormalRows<Scalar: BLASScalar>(_ matrix: Matrix<Scalar>) throws(Surger
     Matrix(rows: count, columns: width, elements: basis),
     Matrix(rows: count, columns: count, elements: factor)
   )
+}
+
+/// The rows multiplied by the inverse of the Cholesky factor of their Gram matrix; `nil` where they are nearly dependent.
+private func choleskyRows<Scalar: BLASScalar>(_ matrix: Matrix<Scalar>)
+  -> (basis: Matrix<Scalar>, factor: Matrix<Double>)?
+{
+  let n = matrix.rows
+  var factor = rowProducts(matrix, matrix)
+  let lengths = (0..<n).map { factor[$0, $0].squareRoot() }
+  // LAPACK's upper triangle is our lower one.
+  let failed = factor.withElements { (span) -> Bool in
+    unsafe span.withUnsafeMutableBufferPointer { elements in
+      guard let start = elements.baseAddress else { return false }
+      return unsafe lora_dcholesky(Int32(n), start) != 0
+    }
+  }
+  guard !failed, (0..<n).allSatisfy({ factor[$0, $0] > 1e-3 * lengths[$0] }) else { return nil }
+  var inverse = Matrix<Double>(rows: n, columns: n)
+  for column in 0..<n {
+    inverse[column, column] = 1 / factor[column, column]
+    for row in column + 1..<max(n, column + 1) {
+      var sum = 0.0
+      for k in column..<row { sum -= factor[row, k] * inverse[k, column] }
+      inverse[row, column] = sum / factor[row, row]
+      factor[column, row] = 0
+    }
+  }
+  return (product(inverse.converted(to: Scalar.self), matrix), factor)
 }
 
 /// The inverse of a symmetric positive semidefinite matrix on the span of its well-determined part.

@@ -89,7 +89,7 @@ struct SubspaceSearch {
       }
       if state.isConverged || directions.rows == 0 { return .found(try state.found()) }
       forecast = state.isRankKnown ? try state.forecast() : nil
-      directions = try state.nextDirections(in: basis, block: block)
+      directions = try state.nextDirections(block: block)
       if 2 * (basis.count + directions.rows) > shorter, !state.isRankKnown { break }
     }
     return .exhausted
@@ -131,17 +131,15 @@ struct SubspaceSearch {
     var directions = try basis.complement(
       of: random.matrix(rows: count, columns: width, of: Scalar.self))
     guard sketch.rows > 0 else { return directions }
-    for _ in 0..<sketchPasses {
+    for _ in 1..<sketchPasses {
       let pass = try GramPass(over: &sketch, directions: directions, scale: 1)
       basis.append(directions, pass)
-      let (_, residuals) = basis.ritzVectors(try basis.eigenpairs(), count: count)
-      directions = try basis.complement(of: residuals)
+      directions = try basis.complement(of: pass.gram)
       if directions.rows == 0 { break }
     }
-    let pairs = try basis.eigenpairs()
-    let (vectors, residuals) = basis.ritzVectors(pairs, count: block)
-    let improved = powerStep(vectors, residuals, pairs.values, shift: 0)
-    return try RitzBasis<Scalar>(columns: width).complement(of: improved)
+    let last = try GramPass(over: &sketch, directions: directions, scale: 1)
+    basis.append(directions, last)
+    return try basis.freeStep(towards: last.gram, shift: 0, keeping: block)
   }
 }
 
@@ -163,23 +161,4 @@ struct FoundDirections<Scalar: BLASScalar> {
       squaredNorm: survey.squaredNorm, missingEnergy: missing / (survey.scale * survey.scale),
       passes: passes, method: .search)
   }
-}
-
-/// Each Ritz vector moved by its residual, as half a step of inverse iteration would: `v + r / (θ - shift)`.
-///
-/// What the matrix does to the vectors is known, so this costs no reading. Moves larger than the vector itself are
-/// not made: there the residual is noise.
-func powerStep<Scalar: BLASScalar>(
-  _ vectors: Matrix<Scalar>, _ residuals: Matrix<Scalar>, _ values: [Double], shift: Double
-) -> Matrix<Scalar> {
-  let width = vectors.columns
-  var moved = vectors.elements
-  for row in 0..<vectors.rows {
-    let source = residuals.elements.span
-    let squares = sumOfSquares(source.extracting(row * width..<(row + 1) * width))
-    let divisor = values[row] - shift
-    guard divisor > 0, squares < divisor * divisor else { continue }
-    add(Scalar(1 / divisor), source, row * width, to: &moved, row * width, count: width)
-  }
-  return Matrix(rows: vectors.rows, columns: width, elements: moved)
 }
