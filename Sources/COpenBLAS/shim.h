@@ -120,3 +120,12 @@ static inline void lora_dgemm(int ta, int tb, int m, int n, int k, double alpha,
   cblas_dgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, m, n, k,
               alpha, a, lda, b, ldb, beta, c, ldc);
 }
+
+/* The upper triangle of c += a' a for a row-major k x n matrix a. */
+static inline void lora_ssyrk(int n, int k, const float *a, float *c) {
+  cblas_ssyrk(CblasRowMajor, CblasUpper, CblasTrans, n, k, 1, a, n, 1, c, n);
+}
+
+static inline void lora_dsyrk(int n, int k, const double *a, double *c) {
+  cblas_dsyrk(CblasRowMajor, CblasUpper, CblasTrans, n, k, 1, a, n, 1, c, n);
+}

@@ -41,16 +41,19 @@ extension Matrix: BlockedMatrix {
 }
 
 extension BlockedMatrix {
-  /// Reads the whole matrix in blocks that fit the second-level cache.
+  /// Reads the matrix in blocks that fit the second-level cache.
   ///
-  /// - Parameter body: Receives the first row's number, the number of rows, and the rows.
+  /// - Parameters:
+  ///   - range: The rows wanted; by default all.
+  ///   - body: Receives the first row's number, the number of rows, and the rows.
   /// - Throws: What reading or `body` throws.
   mutating func forEachChunk(
+    in range: Range<Int>? = nil,
     _ body: (_ firstRow: Int, _ count: Int, _ chunk: Span<Scalar>) throws(SurgeryError) -> Void
   ) throws(SurgeryError) {
     let width = columns
     let most = rowsPerChunk(columns: width)
-    try forEachBlock(in: 0..<rows) { (first, block) throws(SurgeryError) in
+    try forEachBlock(in: range ?? 0..<rows) { (first, block) throws(SurgeryError) in
       let count = block.count / width
       var done = 0
       while done < count {

@@ -44,18 +44,17 @@ struct RitzState<Scalar: BLASScalar> {
     self.vectors = vectors
     self.residuals = residuals
     let width = basis.columns
-    // Below this a residual is the rounding of the products, not a direction.
-    let floor = Double(Scalar.ulpOfOne) * 8 * largest
+    let floor = residualFloor(largest, Scalar.self)
     let span = residuals.elements.span
     squaredResiduals = (0..<evaluated).map {
       max(0, sumOfSquares(span.extracting($0 * width..<($0 + 1) * width)) - floor * floor)
     }
     let captured = pairs.values.prefix(wanted).reduce(0, +)
     let left = energy - captured
-    tolerance = max(problem.accuracy * left, 16 * problem.resolution * problem.resolution * energy)
-    let hidden = pairs.values.prefix(wanted).reduce(0) { $0 + floor * floor / $1 }
+    tolerance = problem.tolerance(left: left)
     isLostInRounding =
-      isRankKnown && (hidden > tolerance || left < 1024 * Double(Scalar.ulpOfOne) * energy)
+      isRankKnown
+      && problem.isLostInRounding(pairs.values.prefix(wanted), left: left, Scalar.self)
     edge = wanted < pairs.values.count ? pairs.values[wanted] : 0
     let shift = edge * shiftFraction
     // The first unwanted Ritz value is a bound from below, and a poor one as long as few unwanted directions have been
@@ -132,6 +131,26 @@ struct RitzProblem {
   var energy: Double
   /// The rounding unit of the elements: directions fainter than it, relative to the strongest, are noise.
   var resolution: Double
+
+  /// The energy that may be missing where this much is left behind.
+  func tolerance(left: Double) -> Double {
+    max(accuracy * left, 16 * resolution * resolution * energy)
+  }
+
+  /// Whether the rounding of products in a precision may hide more energy than the tolerance, or makes the tolerance itself,
+  /// which comes from a difference, unreliable.
+  func isLostInRounding<Scalar: BLASScalar>(
+    _ wanted: ArraySlice<Double>, left: Double, _: Scalar.Type
+  ) -> Bool {
+    let floor = residualFloor(wanted.first ?? 0, Scalar.self)
+    let hidden = wanted.reduce(0) { $0 + floor * floor / $1 }
+    return hidden > tolerance(left: left) || left < 1024 * Double(Scalar.ulpOfOne) * energy
+  }
+}
+
+/// The length below which a residual is the rounding of the products, not a direction.
+private func residualFloor<Scalar: BLASScalar>(_ largest: Double, _: Scalar.Type) -> Double {
+  Double(Scalar.ulpOfOne) * 8 * largest
 }
 
 /// What a search expects of the next reading, to be held against it.

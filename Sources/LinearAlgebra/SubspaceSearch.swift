@@ -32,7 +32,9 @@ struct SubspaceSearch {
     if 3 * block >= shorter || isCheapToDecompose(matrix) {
       return try exact(&matrix, method: .exact)
     }
-    let survey = try Survey(of: &matrix, group: sketchGroup(matrix, block), random: &random)
+    let wantsGram = block * gramShare > shorter
+    let group = wantsGram ? 0 : sketchGroup(matrix, block)
+    let survey = try Survey(of: &matrix, group: group, random: &random)
     passes += 1
     guard survey.squaredNorm > 0 else {
       try refuseVanishedSquares(of: &matrix)
@@ -44,6 +46,7 @@ struct SubspaceSearch {
       target: target, accuracy: options.accuracy,
       energy: survey.squaredNorm * survey.scale * survey.scale,
       resolution: Double(Source.Scalar.ulpOfOne))
+    if wantsGram { return try throughGram(&matrix, survey, problem) }
     let directions = try start(survey.sketch, block: block)
     switch try iterate(&matrix, from: directions, problem, scale: survey.scale) {
     case .found(let found): return found.result(survey, passes: passes)
@@ -55,7 +58,35 @@ struct SubspaceSearch {
       }
     case .exhausted: break
     }
+    return try throughGram(&matrix, survey, problem)
+  }
+
+  /// Searches the Gram matrix of the shorter side, in float64 where float32 does not do, and decomposes as the last resort.
+  private mutating func throughGram<Source: BlockedMatrix>(
+    _ matrix: inout Source, _ survey: Survey<Source.Scalar>, _ problem: RitzProblem
+  ) throws(SurgeryError) -> LeadingSubspace<Source.Scalar> {
+    switch try filtered(&matrix, survey, problem, Source.Scalar.self) {
+    case .found(let found): return found.result(survey, passes: passes)
+    case .lostInRounding where Source.Scalar.self != Double.self:
+      if case .found(let found) = try filtered(&matrix, survey, problem, Double.self) {
+        return found.result(survey, passes: passes)
+      }
+    case .lostInRounding, .exhausted: break
+    }
     return try exact(&matrix, method: .exactAfterSearch)
+  }
+
+  private mutating func filtered<Source: BlockedMatrix, Scalar: BLASScalar>(
+    _ matrix: inout Source, _ survey: Survey<Source.Scalar>, _ problem: RitzProblem, _: Scalar.Type
+  ) throws(SurgeryError) -> FilteredSearch<Scalar>.Outcome {
+    let gram = try ShorterGram<Scalar>(of: &matrix, scale: survey.scale)
+    passes += gram.passes
+    let search = FilteredSearch(gram: gram.matrix, problem: problem)
+    let outcome = try search.run(&random)
+    guard gram.isOfRows, case .found(var found) = outcome else { return outcome }
+    found.vectors = try gram.rightVectors(for: found.vectors, of: &matrix, scale: survey.scale)
+    passes += 1
+    return .found(found)
   }
 
   /// How an iteration ended.
@@ -63,7 +94,7 @@ struct SubspaceSearch {
     case found(FoundDirections<Scalar>)
     /// The rounding of the products hides what is still missing; a wider precision goes on from these directions.
     case lostInRounding(Matrix<Scalar>)
-    /// The readings allowed are used up, or decomposing has become cheaper.
+    /// The readings allowed are used up, or have cost as much as the Gram matrix of the shorter side would.
     case exhausted
   }
 
@@ -90,7 +121,7 @@ struct SubspaceSearch {
       if state.isConverged || directions.rows == 0 { return .found(try state.found()) }
       forecast = state.isRankKnown ? try state.forecast() : nil
       directions = try state.nextDirections(block: block)
-      if 2 * (basis.count + directions.rows) > shorter, !state.isRankKnown { break }
+      if 4 * (basis.count + directions.rows) > shorter { break }
     }
     return .exhausted
   }
@@ -142,6 +173,10 @@ struct SubspaceSearch {
     return try basis.freeStep(towards: last.gram, shift: 0, keeping: block)
   }
 }
+
+/// Where a block holds more than one in this many directions of the shorter side, its Gram matrix is formed at once: two
+/// blocks read would cost more than half of it, and could not be told to be enough before a third.
+private let gramShare = 16
 
 /// Passes over the sketch: more would only resolve what the sketch has and the matrix has not.
 private let sketchPasses = 4
