@@ -55,7 +55,8 @@ struct FilteredSearch<Scalar: BLASScalar> {
             vectors: ritz.vectors.prefix(known), values: Array(ritz.values.prefix(known)),
             missing: missing))
       }
-      vectors = try ritz.filtered(by: gram)
+      // The first values say little about where the unwanted ones end.
+      vectors = try ritz.filtered(by: gram, degree: growth.missing == nil ? 3 : 6)
     }
     return .exhausted
   }
@@ -68,7 +69,7 @@ struct FilteredSearch<Scalar: BLASScalar> {
   }
 
   /// Directions kept for a rank: those beyond it are where the filter ends.
-  private func block(for rank: Int) -> Int { rank + max(16, rank / 2) }
+  private func block(for rank: Int) -> Int { rank + max(16, rank * 3 / 8) }
 
   /// Orthonormal rows and as many random ones as make up the count.
   private func widened(
@@ -126,7 +127,7 @@ private struct RitzBlock<Scalar: BLASScalar> {
   ///
   /// Directions far above it need no filter, and would drown the others in rounding if they were left in what the filter
   /// sees: they are multiplied once, which is enough for them, and taken out of the matrix for the others.
-  mutating func filtered(by gram: Matrix<Scalar>) throws(SurgeryError) -> Matrix<Scalar> {
+  mutating func filtered(by gram: Matrix<Scalar>, degree: Int) throws(SurgeryError) -> Matrix<Scalar> {
     let (count, width) = (vectors.rows, vectors.columns)
     let edge = max(values[count - 1], Double(Scalar.ulpOfOne) * values[0], .leastNormalMagnitude)
     let far = values.prefix { $0 > farAbove * edge }.count
@@ -137,7 +138,7 @@ private struct RitzBlock<Scalar: BLASScalar> {
     }
     var before = vectors.dropFirst(far)
     var now = chebyshevStep(images.dropFirst(far), before, nil, edge: edge)
-    for _ in 1..<filterDegree {
+    for _ in 1..<degree {
       var multiplied = product(now, gram).elements
       let shares = product(now, farVectors, transposeSecond: true)
       multiply(
@@ -182,10 +183,7 @@ private struct RitzBlock<Scalar: BLASScalar> {
   }
 }
 
-/// The degree of the filter.
-private let filterDegree = 6
-
-/// Ritz values this many times the last are far above it: the filter lifts them a million times already.
+/// Ritz values this many times the last are far above it: a filter of degree 6 lifts them a million times already.
 private let farAbove = 4.0
 
 /// Projections after which a search gives up.
