@@ -18,8 +18,8 @@ enum {
 };
 
 /* Sums of R x (8 C) products over `steps` terms; `own` apart in memory are the R elements of one term, `next` the
-   terms. `ahead`, unless null, is where the R elements will be next time, so that they are on their way by then. */
-#define TILE(R, C)                                                                                      \
+   terms. `ahead`, unless null, is where the R elements will be next time, fetched into the cache of that LEVEL by then. */
+#define TILE(R, C, LEVEL)                                                                               \
   TARGET static inline __attribute__((always_inline)) void tile_##R##_##C(                              \
       const float *d, size_t own, size_t next, size_t steps, const float *ahead, const float *x,        \
       float *sums, size_t count) {                                                                      \
@@ -29,7 +29,7 @@ enum {
     for (size_t k = 0; k < steps;) {                                                                    \
       size_t end = steps - k < LINE ? steps : k + LINE;                                                 \
       for (int r = 0; ahead && r < R; r++)                                                              \
-        _mm_prefetch((const char *)(ahead + k + r * own), _MM_HINT_T0);                                 \
+        _mm_prefetch((const char *)(ahead + k + r * own), LEVEL);                                       \
       for (; k < end; k++) {                                                                            \
         __m256 row[C];                                                                                  \
         for (int c = 0; c < C; c++) row[c] = _mm256_loadu_ps(x + k * count + 8 * c);                    \
@@ -44,9 +44,9 @@ enum {
       for (int c = 0; c < C; c++) _mm256_storeu_ps(sums + r * count + 8 * c, sum[r][c]);                \
   }
 
-#define PRODUCTS(R, C)                                                                                  \
-  TILE(R, C)                                                                                            \
-  TILE(1, C)                                                                                            \
+#define PRODUCTS(R, C, LEVEL)                                                                           \
+  TILE(R, C, LEVEL)                                                                                     \
+  TILE(1, C, LEVEL)                                                                                     \
   TARGET static void images_##C(const float *d, size_t rows, size_t columns, const float *q,            \
                                 size_t count, float *y) {                                               \
     size_t panel = PANEL / (8 * C) / LINE * LINE;                                                       \
@@ -75,9 +75,10 @@ enum {
     }                                                                                                   \
   }
 
-PRODUCTS(8, 1)
-PRODUCTS(6, 2)
-PRODUCTS(4, 3)
+/* Four rows ahead fit the first-level cache beside four at hand; of rows a power of two long, more do not. */
+PRODUCTS(8, 1, _MM_HINT_T1)
+PRODUCTS(6, 2, _MM_HINT_T1)
+PRODUCTS(4, 3, _MM_HINT_T0)
 
 /* Directions taken at a time: 24, unless that leaves 8, which are slow alone. */
 static size_t width(size_t left) { return left >= 24 && left != 32 ? 24 : left >= 16 ? 16 : 8; }

@@ -102,7 +102,7 @@ struct RitzState<Scalar: BLASScalar> {
       scale(&weighted, row * width..<(row + 1) * width, by: Scalar(weight))
     }
     let candidates = Matrix(rows: residuals.rows, columns: width, elements: weighted)
-    let pairs = try symmetricEigenpairs(rowProducts(candidates, candidates))
+    let pairs = try symmetricEigenpairs(rowProducts(candidates))
     // The eigenvalues are the gains to expect; what is left out must be little enough for the free step.
     var left = pairs.values.reduce(0, +)
     var count = 0
