@@ -53,10 +53,8 @@ enum FileSystem {
   /// `stat`, or `lstat` where `followingLinks` is false.
   static func status(of path: FilePath, followingLinks: Bool = true) throws(Errno) -> Status {
     var raw = stat()
-    let result = unsafe path.withPlatformString {
-      unsafe followingLinks ? stat($0, &raw) : lstat($0, &raw)
-    }
-    try check(result)
+    try unsafe check(
+      path.withPlatformString { unsafe followingLinks ? stat($0, &raw) : lstat($0, &raw) })
     return Status(raw)
   }
 
@@ -114,6 +112,41 @@ enum FileSystem {
       }
       return false
     }
+  }
+
+  /// Makes an empty file for this user alone; `EEXIST` where the name is taken.
+  static func makeFile(_ path: FilePath) throws(Errno) {
+    let descriptor: FileDescriptor
+    do {
+      descriptor = try FileDescriptor.open(
+        path, .writeOnly, options: [.create, .exclusiveCreate, .closeOnExec],
+        permissions: .ownerReadWrite)
+    } catch {
+      throw (error as? Errno) ?? .ioError
+    }
+    // Nothing was written yet that could be lost.
+    try? descriptor.close()
+  }
+
+  /// Opens a new file in a folder that goes with its descriptor: without a name where the system can, else with one for a moment.
+  static func openNameless(in folder: FilePath) throws(Errno) -> FileDescriptor {
+    let opened = unsafe folder.withPlatformString { unsafe lora_open_nameless($0) }
+    if opened >= 0 { return FileDescriptor(rawValue: opened) }
+    let suffix = String(UInt64.random(in: .min ... .max), radix: 36)
+    let temporary = folder.appending(".spool.\(suffix).part")
+    let descriptor: FileDescriptor
+    do {
+      descriptor = try FileDescriptor.open(
+        temporary, .readWrite, options: [.create, .exclusiveCreate, .closeOnExec],
+        permissions: .ownerReadWrite)
+    } catch {
+      throw (error as? Errno) ?? .ioError
+    }
+    do throws(Errno) { try removeFile(temporary) } catch {
+      try? descriptor.close()
+      throw error
+    }
+    return descriptor
   }
 
   /// `mkdir` with mode 0777 less the umask.
@@ -184,8 +217,12 @@ enum FileSystem {
     aside.removeLastComponent()
     aside.append((first.lastComponent?.string ?? "") + ".aside")
     try rename(second, to: aside)
-    try rename(first, to: second)
-    try rename(aside, to: first)
+    do throws(Errno) { try rename(first, to: second) } catch {
+      try? rename(aside, to: second)
+      throw error
+    }
+    // The new output is there by now; where its predecessor has no way back here, it goes from where it is.
+    do throws(Errno) { try rename(aside, to: first) } catch { removeTree(aside) }
   }
 
   /// `renameat2`; returns false where the system or the file system does not know the flag.
@@ -204,10 +241,7 @@ enum FileSystem {
   /// `fsync`; never called twice on a file after a failure, since the kernel drops the pages it could not write.
   static func flush(_ descriptor: FileDescriptor) throws(Errno) {
     // Interrupted before it began is no failure: no page has been dropped.
-    while fsync(descriptor.rawValue) != 0 {
-      let error = Errno(rawValue: errno)
-      if error != .interrupted { throw error }
-    }
+    try check(fsync(descriptor.rawValue))
   }
 
   /// Opens an existing file for writes past the page cache, or returns `nil` where there is no such thing.
@@ -283,8 +317,12 @@ enum FileSystem {
     return UInt64(raw.f_bavail) * UInt64(raw.f_frsize)
   }
 
-  private static func check(_ result: CInt) throws(Errno) {
-    if result != 0 { throw Errno(rawValue: errno) }
+  /// Makes a call, again where a signal interrupted it before it did anything.
+  private static func check(_ call: @autoclosure () -> CInt) throws(Errno) {
+    while call() != 0 {
+      let error = Errno(rawValue: errno)
+      if error != .interrupted { throw error }
+    }
   }
 }
 
