@@ -33,7 +33,7 @@ clean_up() {
   rm -rf "$work"
 }
 trap clean_up EXIT
-trap 'exit 130' INT TERM HUP
+trap 'echo "stopped in step $step: $passed passed, $failed failed"; exit 130' INT TERM HUP
 chmod 755 "$work"
 mkdir "$work"/{in,place,home,tmp,cwd}
 mkfifo "$work/never"
@@ -164,7 +164,7 @@ check() {
   if [ "$status" -ge 64 ] && [ "$status" -lt 128 ]; then
     errors=$(grep -c '^lora-surgery: error: ' "$work/err")
     [ "$errors" = 1 ] || { fail "$errors error lines: $what"; return; }
-    grep '^lora-surgery: error: ' "$work/err" | grep -qF -e "$work/" -e "intermediate results" -e "command line" || { fail "the error names no path: $what"; return; }
+    grep '^lora-surgery: error: ' "$work/err" | grep -qF -e "$work/" -e "intermediate results" -e "command line" -e "address space" || { fail "the error names no path: $what"; return; }
     grep '^lora-surgery: error: ' "$work/err" | grep -qF .part && { fail "the error names a temporary: $what"; return; }
   fi
   [ "$status" = 0 ] || [ "$subject" = large ] || recovers "$what" || return

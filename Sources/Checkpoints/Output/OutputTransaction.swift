@@ -1,3 +1,4 @@
+import Synchronization
 import SystemPackage
 public import Tensors
 
@@ -33,6 +34,8 @@ public final class OutputTransaction: Sendable {
   private let inputs: [InputFile]
   private let mode: UInt32
   private let interruption: Interruption
+  /// What was made in the temporary folder: where no more files may be open, it cannot be looked into.
+  private let made = Mutex<[FilePath]>([])
 
   /// Checks the destination and claims a temporary name beside it.
   ///
@@ -100,6 +103,7 @@ public final class OutputTransaction: Sendable {
   }
 
   deinit {
+    for path in made.withLock({ $0.reversed() }) { FileSystem.removeTree(path) }
     FileSystem.removeTree(temporary)
     interruption.unregister(temporary)
   }
@@ -174,9 +178,10 @@ public final class OutputTransaction: Sendable {
     case .file: return try OutputFile(claimed: temporary, path: path, size: size)
     case .folder:
       try makeFolders(for: relativePath)
+      let place = temporary.appending(relativePath)
+      made.withLock { $0.append(place) }
       return try OutputFile(
-        temporary: temporary.appending(relativePath), path: target.appending(relativePath).string,
-        size: size)
+        temporary: place, path: target.appending(relativePath).string, size: size)
     }
   }
 
@@ -184,7 +189,10 @@ public final class OutputTransaction: Sendable {
     var folder = temporary
     for component in relativePath.split(separator: "/").dropLast() {
       folder.append(String(component))
-      do { try FileSystem.makeFolder(folder) } catch  where error == .fileExists {
+      do {
+        try FileSystem.makeFolder(folder)
+        made.withLock { $0.append(folder) }
+      } catch  where error == .fileExists {
       } catch { throw SurgeryError.writing(path, "mkdir", error) }
     }
   }
@@ -197,8 +205,10 @@ public final class OutputTransaction: Sendable {
   /// - Returns: The file, or `nil` where it cannot have another name there.
   func linkFile(_ relativePath: String, to input: InputFile) -> OutputFile? {
     guard kind == .folder, (try? makeFolders(for: relativePath)) != nil else { return nil }
+    let place = temporary.appending(relativePath)
+    made.withLock { $0.append(place) }
     return OutputFile(
-      linking: input, temporary: temporary.appending(relativePath),
+      linking: input, temporary: place,
       path: target.appending(relativePath).string, mode: mode)
   }
 

@@ -1,5 +1,5 @@
 # 10. Little memory: an address space from 64 MiB upwards, and maps that fail. A trap of Swift's runtime where an allocation fails
-# is tolerated, and counted, as long as nothing is half there; so is a loader that does not start.
+# is tolerated, and counted, as long as nothing is half there; so is a loader that does not start. A run that hangs is not.
 run_memory() {
   local each size n status traps=0 clean=0 most=$nth
   for each in merge convert extract large; do
@@ -7,7 +7,7 @@ run_memory() {
     for ((size = 64; size <= 1024; size += 16)); do
       [ $mode = quick ] && [ $((size % 64)) != 0 ] && continue
       prepare old
-      run prlimit --as=$((size << 20)) --core=0 "$T" "${command[@]}" 2>/dev/null; status=$?
+      run timeout 30 prlimit --as=$((size << 20)) --core=0 "$T" "${command[@]}" 2>/dev/null; status=$?
       little_memory $status "prlimit --as=$((size << 20))"
       [ $status = 0 ] && break
     done
