@@ -18,7 +18,11 @@ struct ModuleFitting {
 
   /// Makes a module fit the tensors of a candidate.
   ///
-  /// - Parameter source: The tensor as it is changed, which may be another than the base's; `nil` where there is none.
+  /// - Parameters:
+  ///   - module: The module.
+  ///   - candidate: The tensors of the base that it may mean.
+  ///   - source: The tensor as it is changed, which may be another than the base's; `nil` where there is none.
+  /// - Returns: One fit for each of the candidate's tensors that there is.
   /// - Throws: `adapter.shape` and what the update throws where it does not fit.
   func fits(
     of module: ModuleUpdate, _ candidate: BaseNames.Candidate,

@@ -22,8 +22,11 @@ struct StemBuilder {
   /// Adds all modules to an adapter, with the warnings that come up.
   ///
   /// - Parameters:
+  ///   - modules: The stems with their tensors.
+  ///   - adapter: Gets the modules and the warnings.
   ///   - missingAlpha: What the warning says of modules without alpha, after their number; none where it says `nil`.
   ///   - target: What a stem names.
+  /// - Throws: What the tensors of a stem are refused with.
   mutating func build(
     _ modules: StemModules, into adapter: inout Adapter,
     missingAlpha: (_ adapter: Adapter, _ count: Int) -> String? = { _, _ in
