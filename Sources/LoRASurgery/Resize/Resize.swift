@@ -104,8 +104,8 @@ struct ResizePlan {
     for replacement in adapter.replacements {
       reports.append(
         TensorReport(
-          TensorName(replacement.target.tensorName), .copied,
-          shape: replacement.tensor.info.shape, reason: replacement.reason))
+          replacement.tensorName, .copied, shape: replacement.tensor.info.shape,
+          reason: replacement.reason))
     }
     guard !steps.isEmpty else {
       throw SurgeryError(
