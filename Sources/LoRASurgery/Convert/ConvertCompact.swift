@@ -44,7 +44,7 @@ extension ConvertRequest {
     report.totals.bytesRead = adapter.byteCount
     report.totals.parameters = adapter.parameterCount
     if !dryRun {
-      try writing.write(replacing: force, inputs: inputs, interruption: execution.interruption)
+      try writing.write(replacing: force, inputs: inputs, execution)
       report.output = output
       report.totals.bytesWritten = try writing.writtenBytes()
     }

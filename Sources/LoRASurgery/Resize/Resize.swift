@@ -174,10 +174,10 @@ struct ResizeStep: Sendable {
 extension ProductSVD {
   /// All singular values of the product: beyond its rank they are zero.
   var spectrum: Spectrum {
-    let count = min(left.rows, right.columns)
+    let count = min(left.columns, right.columns)
     return Spectrum(
       values: singularValues.prefix(count)
         + [Double](repeating: 0, count: max(0, count - singularValues.count)),
-      rows: left.rows, columns: right.columns)
+      rows: left.columns, columns: right.columns)
   }
 }
