@@ -72,8 +72,12 @@ struct CombinePlan {
             hint: "--exclude leaves tensors out")
         }
         replacements.append(replacement)
+      }
+      if let first = adapter.replacements.first {
+        let others = adapter.replacements.count - 1
         warnings.append(
-          "tensor \"\(name)\" is stored in full by \(adapter.path) and taken over without weight")
+          "tensor \"\(first.tensorName)\"\(others > 0 ? " and \(others) others" : "") stored in full by "
+            + "\(adapter.path): taken over without weight")
       }
     }
   }
