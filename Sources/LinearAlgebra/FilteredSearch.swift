@@ -32,7 +32,7 @@ struct FilteredSearch<Scalar: BLASScalar> {
     vectors = try orthonormalRows(product(vectors, gram)).basis
     var growth = Growth()
     for _ in 0..<maximumProjections {
-      var ritz = try RitzBlock(vectors, gram)
+      let ritz = try RitzBlock(vectors, gram)
       let known = problem.target.rank(for: ritz.values, energy: problem.energy)
       guard let known, block(for: known) <= vectors.rows else {
         let wanted = known.map(block(for:)) ?? 2 * vectors.rows
@@ -128,7 +128,9 @@ private struct RitzBlock<Scalar: BLASScalar> {
   ///
   /// Directions far above it need no filter, and would drown the others in rounding if they were left in what the filter
   /// sees: they are multiplied once, which is enough for them, and taken out of the matrix for the others.
-  mutating func filtered(by gram: Matrix<Scalar>, degree: Int) throws(SurgeryError) -> Matrix<Scalar> {
+  func filtered(
+    by gram: Matrix<Scalar>, degree: Int
+  ) throws(SurgeryError) -> Matrix<Scalar> {
     let (count, width) = (vectors.rows, vectors.columns)
     let edge = max(values[count - 1], Double(Scalar.ulpOfOne) * values[0], .leastNormalMagnitude)
     let far = values.prefix { $0 > farAbove * edge }.count

@@ -17,7 +17,8 @@ import Testing
     Case(name: "faint planted on noise", values: decay(0.7, 24), noise: 2e-2, rank: 40),
     Case(name: "noise alone", values: [], noise: 1, rank: 48),
     Case(name: "slow decay", values: decay(0.2, 300), noise: 0, rank: 44),
-    Case(name: "huge ones on noise", values: [1e4, 3e3, 1e3] + decay(1, 20), noise: 1e-2, rank: 40),
+    Case(
+      name: "huge ones on noise", values: [1e4, 3e3, 1e3] + decay(1, 20), noise: 1e-2, rank: 40),
   ]
 
   static func decay(_ exponent: Double, _ count: Int) -> [Double] {
