@@ -35,6 +35,9 @@ struct RoundTripTests {
     Case(fixture: "peft/lora-embedding", dialect: .peft),
     Case(fixture: "peft/lora-embedding", dialect: .loralib),
     Case(fixture: "peft/lora-embedding", dialect: .mlx),
+    Case(fixture: "peft/lora-experts", dialect: .peft),
+    Case(fixture: "peft/experts-in-by-out", dialect: .peft),
+    Case(fixture: "peft/experts-in-by-out-unmarked", dialect: .peft),
     Case(fixture: "peft/lora-bias", dialect: .peft),
     Case(fixture: "peft/lora-bias-all", dialect: .peft),
     Case(fixture: "peft/lora-modules-to-save", dialect: .peft),
@@ -101,7 +104,8 @@ struct RoundTripTests {
     arguments: [
       ("peft/ia3", Dialect.peft), ("peft/hira", .kohya), ("peft/lora-modules-to-save", .kohya),
       ("peft/oft", .mlx), ("peft/lora-conv", .loralib), ("others/lycoris-full", .peft),
-      ("peft/lora-tokens", .diffusers), ("peft/lora-conv", .mlx),
+      ("peft/lora-tokens", .diffusers), ("peft/lora-conv", .mlx), ("peft/lora-experts", .kohya),
+      ("peft/lora-experts", .mlx),
     ])
   func inexpressible(_ fixture: String, _ dialect: Dialect) throws {
     let files = Fixtures.folders(in: fixture)

@@ -232,6 +232,8 @@ struct Resolver {
       knownTransposed: architecture.isTransposed(tensor),
       configuredTransposed: adapter.fanInFanOut, modelType: architecture.modelType,
       enabledParts: options.enabledParts(module.name),
+      hasTransposedExperts: base[tensor].flatMap { architecture.expertStack($0.info) }?.isTransposed
+        ?? false,
       heads: AttentionHeads(config: base.config))
   }
 

@@ -12,7 +12,8 @@ struct PEFTWriter: DialectWriter {
     _ adapter: Adapter, to path: String, options: AdapterWritingOptions
   ) throws(SurgeryError) -> AdapterPlan {
     let adapter = try oneComponent(adapter)
-    var writer = PEFTWriter(dtype: options.dtype)
+    var writer = PEFTWriter(
+      dtype: options.dtype, parameters: try PEFTParameters(adapter.modules))
     // A change of a bias is written beside that of its weight, whatever the order in the base.
     for module in adapter.modules where module.target.parameter != "bias" {
       try writer.add(module)
@@ -25,6 +26,7 @@ struct PEFTWriter: DialectWriter {
       throw SurgeryError.inexpressible(
         "modules with and without magnitudes", in: .peft, adapter.path)
     }
+    if !writer.parameters.isEmpty { try writer.checkParameters(adapter) }
     let config = try writer.config(of: adapter)
     let isFolder = FileFormat(extensionOf: path) == nil
     let name =
@@ -81,8 +83,26 @@ struct PEFTWriter: DialectWriter {
   private var usesReplacedBias = false
   private var decomposedCount = 0
   private var adapted: Set<String> = []
+  private let parameters: PEFTParameters
+  /// Which of the modules are parameters.
+  private var targetParameters: [String] = []
 
-  private init(dtype: DType?) { file = AdapterFileBuilder(dtype: dtype) }
+  private init(dtype: DType?, parameters: PEFTParameters) {
+    file = AdapterFileBuilder(dtype: dtype)
+    self.parameters = parameters
+  }
+
+  /// Refuses what PEFT has not beside changes of parameters (peft:src/peft/tuners/lora/layer.py, `ParamWrapper.__init__`).
+  private func checkParameters(_ adapter: Adapter) throws(SurgeryError) {
+    let other =
+      decomposedCount > 0
+      ? "magnitudes" : hasBias ? "changes of biases" : adapter.fanInFanOut == true
+        ? "modules stored in x out" : nil
+    guard let other else { return }
+    throw SurgeryError.inexpressible(
+      "\(other) beside changes of parameters (\(targetParameters.listed(limit: 2)))", in: .peft,
+      adapter.path, hint: "--include and --exclude make an adapter of each")
+  }
 
   private mutating func add(_ module: ModuleUpdate) throws(SurgeryError) {
     let path = try module.dottedModule(for: .peft)
@@ -103,6 +123,7 @@ struct PEFTWriter: DialectWriter {
       changed = decomposed.inner
       try addMagnitude(decomposed, path, module.name)
     }
+    if let place = parameters.place(of: module) { return try add(module, at: place, scale) }
     guard let update = changed as? LowRank else {
       throw SurgeryError.inexpressible(
         module.update.summary, in: .peft, module.name,
@@ -138,6 +159,30 @@ struct PEFTWriter: DialectWriter {
     }
   }
 
+  /// A change of a parameter: of a stack of experts, or of a matrix.
+  private mutating func add(
+    _ module: ModuleUpdate, at place: PEFTParameters.Place, _ scale: Double
+  ) throws(SurgeryError) {
+    let (up, down, rank): (Factor, Factor, Int)
+    switch module.update {
+    case let stack as StackedLowRank:
+      (up, down, rank) = (stack.upByRank, stack.down, stack.rank ?? 1)
+    case let pair as LowRank where pair.core == nil && pair.form == .linear:
+      (up, down, rank) = (pair.up, pair.down, pair.up.columns)
+    default:
+      throw SurgeryError.inexpressible(
+        "this change of \(module.target.parameter)", in: .peft, module.name,
+        hint: "--as lora factors it anew")
+    }
+    guard adapted.insert(place.path).inserted else {
+      throw SurgeryError.inexpressible("two updates of one tensor", in: .peft, module.name)
+    }
+    modules.append((place.path, rank, scale * Double(rank)))
+    targetParameters.append(place.path)
+    try file.add("base_model.model.\(place.module).lora_A.weight", down)
+    try file.add("base_model.model.\(place.module).lora_B.weight", up)
+  }
+
   /// Magnitudes of outputs, or of an embedding's columns, which is all that PEFT has.
   private mutating func addMagnitude(
     _ decomposed: Decomposed, _ path: String, _ module: String
@@ -162,11 +207,13 @@ struct PEFTWriter: DialectWriter {
       throw SurgeryError.inexpressible(
         "a full tensor outside a module", in: .peft, target.tensorName)
     }
-    if adapted.contains(target.module) {
+    let wrapped =
+      parameters.wrappedModule(target.module)
+      ?? (adapted.contains(target.module) ? "\(target.module).base_layer" : nil)
+    if let wrapped {
       // A wrapped layer's own tensors lie one level down (peft:src/peft/utils/save_and_load.py).
       try file.add(
-        "base_model.model.\(target.module).base_layer.\(target.parameter)",
-        full: replacement.tensor)
+        "base_model.model.\(wrapped).\(target.parameter)", full: replacement.tensor)
       usesReplacedBias = usesReplacedBias || target.parameter == "bias"
       return
     }
@@ -196,7 +243,9 @@ struct PEFTWriter: DialectWriter {
     // the same.
     let saved = full.filter { $0.value.isSuperset(of: ["weight", "bias"]) }.map(\.key).sorted()
     let hasOtherBias = full.values.contains(["bias"])
-    return .object([
+    let parameters = Set(targetParameters)
+    let targets = paths.filter { !parameters.contains($0) }
+    var config: [JSONValue.Member] = [
       .init("peft_type", .string("LORA")),
       .init("task_type", .null),
       .init("base_model_name_or_path", adapter.provenance.baseName.map { .string($0) } ?? .null),
@@ -205,7 +254,7 @@ struct PEFTWriter: DialectWriter {
       .init("lora_alpha", .double(alpha)),
       .init("rank_pattern", .object(ranks)),
       .init("alpha_pattern", .object(alphas)),
-      .init("target_modules", .array(paths.map { .string($0) })),
+      .init("target_modules", .array(targets.map { .string($0) })),
       .init("modules_to_save", saved.isEmpty ? .null : .array(saved.map { .string($0) })),
       .init("bias", .string(hasOtherBias ? "all" : usesReplacedBias ? "lora_only" : "none")),
       .init("lora_bias", .bool(hasBias)),
@@ -214,7 +263,14 @@ struct PEFTWriter: DialectWriter {
       .init("init_lora_weights", .bool(true)),
       .init("use_rslora", .bool(false)),
       .init("use_dora", .bool(decomposedCount > 0)),
-    ])
+    ]
+    if !targetParameters.isEmpty {
+      config.append(
+        .init("target_parameters", .array(targetParameters.map { .string($0) })))
+      // Which way square experts lie depends on it.
+      config.append(.init("peft_version", .string("0.21.2")))
+    }
+    return .object(config)
   }
 
   /// The value that occurs most often; the first of those in the order of the modules.
