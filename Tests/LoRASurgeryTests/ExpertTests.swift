@@ -164,7 +164,8 @@ struct ExpertTests {
     ]
     let tuned = base.map { tensor in
       TestTensor(
-        name: tensor.name, shape: tensor.shape, values: zip(tensor.values, random.values(90)).map(+))
+        name: tensor.name, shape: tensor.shape, values: zip(tensor.values, random.values(90)).map(+)
+      )
     }
     try TestModels.write(base, to: folder("base"))
     try TestModels.write(tuned, to: folder("tuned"))

@@ -103,7 +103,8 @@ struct ExtractPlan {
     let sizes = pairs.filter { $0.treatment == .full }.map { pair in
       min(pair.tuned.info.shape.rows, pair.tuned.info.shape.columns)
     }
-    if !pairs.contains(where: \.isFactored), let rank = request.ranks.rank, let largest = sizes.max(), largest > 1,
+    if !pairs.contains(where: \.isFactored), let rank = request.ranks.rank,
+      let largest = sizes.max(), largest > 1,
       rank >= largest
     {
       throw SurgeryError(

@@ -29,10 +29,16 @@ struct PEFTParameters {
       blocks.insert(ModuleUpdate.split(target.module).module)
     }
     for module in modules where module.update is LowRank {
-      let (block, leaf) = ModuleUpdate.split(module.target.module)
+      let target = module.target
+      let (block, leaf) = ModuleUpdate.split(target.module)
       let isRouter = Self.routers.contains(leaf) && blocks.contains(block)
-      if isRouter || module.target.parameter != "weight" {
-        names[module.target.module, default: []].append(module.target.parameter)
+      let isParameter = target.parameter != "weight" && !target.parameter.isEmpty
+      // What is adapted inside a wrapped module would be lost when PEFT merges.
+      if isRouter
+        || isParameter
+          && !modules.contains(where: { $0.target.module.hasPrefix("\(target.module).") })
+      {
+        names[target.module, default: []].append(target.parameter)
       }
     }
     for (module, parameters) in names where parameters.count > 1 {

@@ -12,6 +12,10 @@ struct PEFTWriter: DialectWriter {
     _ adapter: Adapter, to path: String, options: AdapterWritingOptions
   ) throws(SurgeryError) -> AdapterPlan {
     let adapter = try oneComponent(adapter)
+    if let method = PEFTMethodWriter.Method(of: adapter) {
+      return try PEFTMethodWriter(method, dtype: options.dtype)
+        .plan(adapter, to: path, options: options)
+    }
     var writer = PEFTWriter(
       dtype: options.dtype, parameters: try PEFTParameters(adapter.modules))
     // A change of a bias is written beside that of its weight, whatever the order in the base.
@@ -27,7 +31,15 @@ struct PEFTWriter: DialectWriter {
         "modules with and without magnitudes", in: .peft, adapter.path)
     }
     if !writer.parameters.isEmpty { try writer.checkParameters(adapter) }
-    let config = try writer.config(of: adapter)
+    return layout(
+      writer.file, config: try writer.config(of: adapter), to: path, options: options)
+  }
+
+  /// The files of an adapter: its tensors, and the configuration beside them or in the metadata of a single file.
+  static func layout(
+    _ tensors: AdapterFileBuilder, config: JSONValue, to path: String,
+    options: AdapterWritingOptions
+  ) -> AdapterPlan {
     let isFolder = FileFormat(extensionOf: path) == nil
     let name =
       isFolder
@@ -36,7 +48,7 @@ struct PEFTWriter: DialectWriter {
     var metadata = ["format": "pt"]
     if !isFolder { metadata["lora_adapter_metadata"] = config.text() }
     let file = TensorFilePlan(
-      relativePath: name, format: options.format, tensors: writer.file.infos, metadata: metadata)
+      relativePath: name, format: options.format, tensors: tensors.infos, metadata: metadata)
     return AdapterPlan(
       plan: CheckpointPlan(
         path: path, kind: isFolder ? .folder : .file, files: [file],
@@ -46,7 +58,7 @@ struct PEFTWriter: DialectWriter {
               relativePath: "adapter_config.json",
               content: .bytes(Array((config.text(indent: 2) + "\n").utf8)))
           ] : []),
-      contents: [writer.file.contents])
+      contents: [tensors.contents])
   }
 
   /// PEFT adapts one model, so the names lose the prefix of the pipeline's component that they all share.
@@ -75,7 +87,7 @@ struct PEFTWriter: DialectWriter {
 
   private var file: AdapterFileBuilder
   /// Rank and alpha by module, in order.
-  private var modules: [(path: String, rank: Int, alpha: Double)] = []
+  private var modules: [PEFTRanks.Module] = []
   private var places: [String: Int] = [:]
   /// Parameters stored in full, by module.
   private var full: [String: Set<String>] = [:]
@@ -96,8 +108,11 @@ struct PEFTWriter: DialectWriter {
   private func checkParameters(_ adapter: Adapter) throws(SurgeryError) {
     let other =
       decomposedCount > 0
-      ? "magnitudes" : hasBias ? "changes of biases" : adapter.fanInFanOut == true
-        ? "modules stored in x out" : nil
+      ? "magnitudes"
+      : hasBias
+        ? "changes of biases"
+        : adapter.fanInFanOut == true
+          ? "modules stored in x out" : nil
     guard let other else { return }
     throw SurgeryError.inexpressible(
       "\(other) beside changes of parameters (\(targetParameters.listed(limit: 2)))", in: .peft,
@@ -140,7 +155,7 @@ struct PEFTWriter: DialectWriter {
     }
     let rank = update.up.columns
     places[path] = modules.count
-    modules.append((path, rank, scale * Double(rank)))
+    modules.append(.init(path: path, rank: rank, alpha: scale * Double(rank)))
     let key = "base_model.model.\(path)"
     // Extraction sees a matrix; the layer that will read the adapter is an embedding all the same.
     let isEmbedding = update.form == .linear && BaseNames.isEmbeddingModule(path)
@@ -177,7 +192,7 @@ struct PEFTWriter: DialectWriter {
     guard adapted.insert(place.path).inserted else {
       throw SurgeryError.inexpressible("two updates of one tensor", in: .peft, module.name)
     }
-    modules.append((place.path, rank, scale * Double(rank)))
+    modules.append(.init(path: place.path, rank: rank, alpha: scale * Double(rank)))
     targetParameters.append(place.path)
     try file.add("base_model.model.\(place.module).lora_A.weight", down)
     try file.add("base_model.model.\(place.module).lora_B.weight", up)
@@ -222,23 +237,7 @@ struct PEFTWriter: DialectWriter {
   }
 
   private func config(of adapter: Adapter) throws(SurgeryError) -> JSONValue {
-    let rank = Self.commonest(modules.map(\.rank)) ?? 8
-    let alpha = Self.commonest(modules.map(\.alpha)) ?? Double(rank)
     let paths = modules.map(\.path)
-    // A full name also matches as the end of a longer one; PEFT 0.15 and later anchor what begins with '^'.
-    var ends = Set<Substring>()
-    for path in paths {
-      for index in path.indices where path[index] == "." {
-        ends.insert(path[path.index(after: index)...])
-      }
-    }
-    func pattern(_ path: String) -> String { ends.contains(path[...]) ? "^\(path)" : path }
-    let ranks = modules.filter { $0.rank != rank }.map {
-      JSONValue.Member(pattern($0.path), .integer($0.rank))
-    }
-    let alphas = modules.filter { $0.alpha != alpha }.map {
-      JSONValue.Member(pattern($0.path), .double($0.alpha))
-    }
     // A module to save must have every parameter in the file, else PEFT refuses to load; the others are loaded by name all
     // the same.
     let saved = full.filter { $0.value.isSuperset(of: ["weight", "bias"]) }.map(\.key).sorted()
@@ -250,10 +249,9 @@ struct PEFTWriter: DialectWriter {
       .init("task_type", .null),
       .init("base_model_name_or_path", adapter.provenance.baseName.map { .string($0) } ?? .null),
       .init("inference_mode", .bool(true)),
-      .init("r", .integer(rank)),
-      .init("lora_alpha", .double(alpha)),
-      .init("rank_pattern", .object(ranks)),
-      .init("alpha_pattern", .object(alphas)),
+    ]
+    config += PEFTRanks(modules).members(alphaField: "lora_alpha")
+    config += [
       .init("target_modules", .array(targets.map { .string($0) })),
       .init("modules_to_save", saved.isEmpty ? .null : .array(saved.map { .string($0) })),
       .init("bias", .string(hasOtherBias ? "all" : usesReplacedBias ? "lora_only" : "none")),
@@ -271,6 +269,43 @@ struct PEFTWriter: DialectWriter {
       config.append(.init("peft_version", .string("0.21.2")))
     }
     return .object(config)
+  }
+}
+
+/// The ranks and alphas of modules as configurations have them: the commonest for all, the others by patterns.
+struct PEFTRanks {
+  struct Module {
+    var path: String
+    var rank: Int
+    var alpha: Double
+  }
+
+  private let modules: [Module]
+
+  init(_ modules: [Module]) { self.modules = modules }
+
+  /// The fields `r`, the one for alpha, `rank_pattern` and `alpha_pattern`.
+  func members(alphaField: String) -> [JSONValue.Member] {
+    let rank = Self.commonest(modules.map(\.rank)) ?? 8
+    let alpha = Self.commonest(modules.map(\.alpha)) ?? Double(rank)
+    // A full name also matches as the end of a longer one; PEFT 0.15 and later anchor what begins with '^'.
+    var ends = Set<Substring>()
+    for path in modules.map(\.path) {
+      for index in path.indices where path[index] == "." {
+        ends.insert(path[path.index(after: index)...])
+      }
+    }
+    func pattern(_ path: String) -> String { ends.contains(path[...]) ? "^\(path)" : path }
+    let ranks = modules.filter { $0.rank != rank }.map {
+      JSONValue.Member(pattern($0.path), .integer($0.rank))
+    }
+    let alphas = modules.filter { $0.alpha != alpha }.map {
+      JSONValue.Member(pattern($0.path), .double($0.alpha))
+    }
+    return [
+      .init("r", .integer(rank)), .init(alphaField, .double(alpha)),
+      .init("rank_pattern", .object(ranks)), .init("alpha_pattern", .object(alphas)),
+    ]
   }
 
   /// The value that occurs most often; the first of those in the order of the modules.

@@ -53,8 +53,8 @@ enum KohyaWriter: DialectWriter {
     var metadata = [
       "ss_network_module": writer.usesLyCORIS ? "lycoris.kohya" : "networks.lora"
     ]
-    if let rank = PEFTWriter.commonest(writer.ranks) { metadata["ss_network_dim"] = "\(rank)" }
-    if let alpha = PEFTWriter.commonest(writer.alphas) {
+    if let rank = PEFTRanks.commonest(writer.ranks) { metadata["ss_network_dim"] = "\(rank)" }
+    if let alpha = PEFTRanks.commonest(writer.alphas) {
       metadata["ss_network_alpha"] = "\(alpha)"
     }
     return metadata
