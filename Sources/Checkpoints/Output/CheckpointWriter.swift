@@ -68,6 +68,7 @@ public final class CheckpointWriter: Sendable {
   private let plan: CheckpointPlan
   private let transaction: OutputTransaction
   private let inputs: [InputFile]
+  private let interruption: Interruption
   private let files: [OutputFile]
   private let writers: [any TensorFileWriter]
 
@@ -84,6 +85,7 @@ public final class CheckpointWriter: Sendable {
   ) throws(SurgeryError) {
     self.plan = plan
     self.inputs = inputs
+    self.interruption = interruption
     transaction = try OutputTransaction(
       path: plan.path, kind: plan.kind, replacing: replacing, inputs: inputs,
       interruption: interruption)
@@ -195,6 +197,9 @@ public final class CheckpointWriter: Sendable {
   /// - Throws: `io.…`, `output.…`; nothing is visible then.
   public func commit() throws(SurgeryError) {
     for writer in writers { try writer.finish() }
+    for (file, planned) in zip(files, plan.files) {
+      try ContentHashes.complete(planned, file, interruption: interruption)
+    }
     for (index, planned) in plan.files.enumerated() {
       let written = try TensorFile(opening: files[index].temporary.string, limits: .none)
       guard written.tensors.count == planned.tensors.count else {
