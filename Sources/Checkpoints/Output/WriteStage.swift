@@ -24,7 +24,7 @@ public final class WriteStage {
   ///   - capacity: Bytes to collect, a multiple of `PageMemory.pageSize`.
   ///   - waiting: Runs a write.
   public init(
-    capacity: Int = 4 << 20,
+    capacity: Int = 2 << 20,
     waiting: @escaping Waiting = { body throws(SurgeryError) in try body() }
   ) {
     precondition(capacity > 0 && capacity % PageMemory.pageSize == 0, "no whole pages: \(capacity)")
@@ -89,7 +89,8 @@ public final class WriteStage {
   }
 
   /// The memory, in which the next byte of a file is the first that is free.
-  private func memory(for target: OutputFile, at offset: UInt64) throws(SurgeryError) -> PageMemory {
+  private func memory(for target: OutputFile, at offset: UInt64) throws(SurgeryError) -> PageMemory
+  {
     if file !== target || staged.upperBound != offset {
       try flush()
       (file, staged) = (target, offset..<offset)
