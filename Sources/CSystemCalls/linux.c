@@ -24,6 +24,11 @@ int lora_open_direct(const char *path) {
   return file >= 0 ? file : -errno;
 }
 
+int lora_open_nameless(const char *folder) {
+  int file = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+  return file >= 0 ? file : -errno;
+}
+
 void lora_advise_huge_pages(void *memory, size_t count) { madvise(memory, count, MADV_HUGEPAGE); }
 
 int lora_fallocate(int file, int64_t size) {
@@ -33,6 +38,8 @@ int lora_fallocate(int file, int64_t size) {
 #else
 
 int lora_open_direct(const char *path) { return -ENOSYS; }
+
+int lora_open_nameless(const char *folder) { return -ENOSYS; }
 
 void lora_advise_huge_pages(void *memory, size_t count) {}
 

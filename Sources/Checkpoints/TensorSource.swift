@@ -119,6 +119,20 @@ public struct StoredTensor: Sendable {
     return Self(info: info, source: source)
   }
 
+  /// A failure of work on this tensor, with its file and name.
+  ///
+  /// - Parameter error: What failed.
+  /// - Returns: The same; where data is bad because the file was changed meanwhile, that.
+  public func explained(_ error: SurgeryError) -> SurgeryError {
+    var error = error
+    if error.kind == .data {
+      do throws(SurgeryError) { try source.file.checkUnchanged() } catch let change {
+        error = change
+      }
+    }
+    return error.inFile(source.file.path).inTensor(name)
+  }
+
   /// All bytes of the tensor, for small tensors.
   ///
   /// - Returns: `info.byteCount` bytes.
@@ -130,7 +144,7 @@ public struct StoredTensor: Sendable {
         try reader.read(at: 0, into: &target)
       }
     } catch {
-      throw error.inFile(source.file.path).inTensor(name)
+      throw explained(error)
     }
   }
 }

@@ -25,6 +25,10 @@ struct LoRASurgeryCommand: ParsableCommand {
     ])
 
   static func main() {
+    do { try ProcessLimits.requireAddressSpace() } catch {
+      Console.report(error)
+      Signals.endAtOnce(with: error)
+    }
     useSingleThreadedBLAS()
     ProcessLimits.raiseOpenFiles()
     Signals.ignoreThoseThatWritesReport()

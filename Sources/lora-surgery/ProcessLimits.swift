@@ -1,3 +1,6 @@
+import LoRASurgery
+import Tensors
+
 #if canImport(Glibc)
   import Glibc
 #elseif canImport(Musl)
@@ -23,5 +26,26 @@ enum ProcessLimits {
       limit.rlim_cur = limit.rlim_max
     #endif
     _ = unsafe setrlimit(resource, &limit)
+  }
+
+  /// Fails where the address space is limited to less than OpenBLAS takes: what it is denied it asks for again, for ever.
+  static func requireAddressSpace() throws(SurgeryError) {
+    #if canImport(Glibc)
+      let resource = __rlimit_resource_t(RLIMIT_AS.rawValue)
+    #else
+      let resource = RLIMIT_AS
+    #endif
+    var limit = rlimit()
+    guard unsafe getrlimit(resource, &limit) == 0, limit.rlim_cur < Int64.max else { return }
+    // For each core a buffer of 128 MiB and its threads' stacks.
+    let needed = (Workers.processorCount * 160 + 64) << 20
+    let room = unsafe mmap(nil, needed, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+    guard let room = unsafe room, unsafe room != MAP_FAILED else {
+      throw SurgeryError(
+        .unsupported, "memory.address-space", "the limit of the address space is too low",
+        expected: "room for \(needed) bytes", found: "a limit of \(limit.rlim_cur) bytes",
+        hint: "'ulimit -v unlimited' lifts it; --memory limits what buffers take")
+    }
+    unsafe _ = munmap(room, needed)
   }
 }

@@ -67,6 +67,9 @@ enum Signals {
     exit(exitStatus(of: error))
   }
 
+  /// Ends the process without waiting for threads of others, as `exit` does.
+  static func endAtOnce(with error: SurgeryError) -> Never { _exit(exitStatus(of: error)) }
+
   /// Dies of the signal, as the shell that waits for us expects.
   private static func raise(_ number: Int32) -> Never {
     _ = signal(number, SIG_DFL)

@@ -19,6 +19,17 @@ import Testing
     for tensor in pair.tensors { #expect(restored[tensor.name]?.bytes == tensor.bytes) }
   }
 
+  @Test func aRecordThatTheModelWouldReplaceIsRefused() throws {
+    let pair = try Pair(.bf16, shapes: [[7, 5]], seed: 28)
+    for place in [pair.request().output, pair.request().output + "/merge.undo"] {
+      var request = pair.request()
+      request.undo = place
+      let error = #expect(throws: SurgeryError.self) { _ = try request.run() }
+      #expect(error?.id == "undo.place" && error?.file == place)
+      #expect(error?.found == request.output && error?.hint != nil)
+    }
+  }
+
   @Test func theSameMergeMakesTheSameRecord() throws {
     let pair = try Pair(.bf16, shapes: [[700, 300], [90, 3000], [64, 64]], seed: 25)
     var records: [Data] = []

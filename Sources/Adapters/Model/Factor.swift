@@ -212,7 +212,7 @@ extension StoredTensor {
       }
       return bytes
     } catch {
-      throw error.inFile(source.file.path).inTensor(name)
+      throw explained(error)
     }
   }
 }

@@ -17,5 +17,8 @@ int64_t lora_copy_file_range(int from, int64_t from_offset, int to, int64_t to_o
 /* Opens an existing file for writes past the page cache; the result is the descriptor. */
 int lora_open_direct(const char *path);
 
+/* Opens a new file in a folder that never gets a name; the result is the descriptor. */
+int lora_open_nameless(const char *folder);
+
 /* Asks for large pages under memory that the kernel will often look up page by page; advice, so nothing is returned. */
 void lora_advise_huge_pages(void *memory, size_t count);

@@ -1,6 +1,5 @@
 import CSystemCalls
 import SystemPackage
-import Tensors
 
 #if canImport(Glibc)
   import Glibc
@@ -53,10 +52,8 @@ enum FileSystem {
   /// `stat`, or `lstat` where `followingLinks` is false.
   static func status(of path: FilePath, followingLinks: Bool = true) throws(Errno) -> Status {
     var raw = stat()
-    let result = unsafe path.withPlatformString {
-      unsafe followingLinks ? stat($0, &raw) : lstat($0, &raw)
-    }
-    try check(result)
+    try unsafe check(
+      path.withPlatformString { unsafe followingLinks ? stat($0, &raw) : lstat($0, &raw) })
     return Status(raw)
   }
 
@@ -114,6 +111,41 @@ enum FileSystem {
       }
       return false
     }
+  }
+
+  /// Makes an empty file for this user alone; `EEXIST` where the name is taken.
+  static func makeFile(_ path: FilePath) throws(Errno) {
+    let descriptor: FileDescriptor
+    do {
+      descriptor = try FileDescriptor.open(
+        path, .writeOnly, options: [.create, .exclusiveCreate, .closeOnExec],
+        permissions: .ownerReadWrite)
+    } catch {
+      throw (error as? Errno) ?? .ioError
+    }
+    // Nothing was written yet that could be lost.
+    try? descriptor.close()
+  }
+
+  /// Opens a new file in a folder that goes with its descriptor: without a name where the system can, else with one for a moment.
+  static func openNameless(in folder: FilePath) throws(Errno) -> FileDescriptor {
+    let opened = unsafe folder.withPlatformString { unsafe lora_open_nameless($0) }
+    if opened >= 0 { return FileDescriptor(rawValue: opened) }
+    let suffix = String(UInt64.random(in: .min ... .max), radix: 36)
+    let temporary = folder.appending(".spool.\(suffix).part")
+    let descriptor: FileDescriptor
+    do {
+      descriptor = try FileDescriptor.open(
+        temporary, .readWrite, options: [.create, .exclusiveCreate, .closeOnExec],
+        permissions: .ownerReadWrite)
+    } catch {
+      throw (error as? Errno) ?? .ioError
+    }
+    do throws(Errno) { try removeFile(temporary) } catch {
+      try? descriptor.close()
+      throw error
+    }
+    return descriptor
   }
 
   /// `mkdir` with mode 0777 less the umask.
@@ -184,8 +216,12 @@ enum FileSystem {
     aside.removeLastComponent()
     aside.append((first.lastComponent?.string ?? "") + ".aside")
     try rename(second, to: aside)
-    try rename(first, to: second)
-    try rename(aside, to: first)
+    do throws(Errno) { try rename(first, to: second) } catch {
+      try? rename(aside, to: second)
+      throw error
+    }
+    // The new output is there by now; where its predecessor has no way back here, it goes from where it is.
+    do throws(Errno) { try rename(aside, to: first) } catch { removeTree(aside) }
   }
 
   /// `renameat2`; returns false where the system or the file system does not know the flag.
@@ -204,10 +240,7 @@ enum FileSystem {
   /// `fsync`; never called twice on a file after a failure, since the kernel drops the pages it could not write.
   static func flush(_ descriptor: FileDescriptor) throws(Errno) {
     // Interrupted before it began is no failure: no page has been dropped.
-    while fsync(descriptor.rawValue) != 0 {
-      let error = Errno(rawValue: errno)
-      if error != .interrupted { throw error }
-    }
+    try check(fsync(descriptor.rawValue))
   }
 
   /// Opens an existing file for writes past the page cache, or returns `nil` where there is no such thing.
@@ -283,55 +316,11 @@ enum FileSystem {
     return UInt64(raw.f_bavail) * UInt64(raw.f_frsize)
   }
 
-  private static func check(_ result: CInt) throws(Errno) {
-    if result != 0 { throw Errno(rawValue: errno) }
-  }
-}
-
-extension SurgeryError {
-  /// The error for a system call that failed on an input.
-  static func reading(_ path: String, _ call: String, _ error: Errno) -> Self {
-    switch error {
-    case .noSuchFileOrDirectory, .notDirectory, .fileNameTooLong, .tooManySymbolicLinkLevels:
-      Self(.missingInput, "file.missing", "no such file or folder", file: path)
-    case .permissionDenied, .notPermitted:
-      Self(.permission, "file.permission", "not permitted to read", file: path)
-    case .tooManyOpenFiles, .tooManyOpenFilesInSystem: openFiles(path, call, error)
-    default:
-      Self(.io, "io.read", "\(call) failed: \(error.description)", file: path)
-    }
-  }
-
-  private static func openFiles(_ path: String, _ call: String, _ error: Errno) -> Self {
-    Self(
-      .io, "io.open-files", "\(call) failed: \(error.description)", file: path,
-      hint: "'ulimit -Hn' is the most files that may be open; an .npz is one file")
-  }
-
-  /// The error for a system call that failed on an output.
-  static func writing(_ path: String, _ call: String, _ error: Errno) -> Self {
-    switch error {
-    case .permissionDenied, .notPermitted:
-      Self(.permission, "output.permission", "not permitted to write here (\(call))", file: path)
-    case .readOnlyFileSystem, .resourceBusy, .improperLink:
-      Self(
-        .outputRefused, "output.refused", "\(call) refused: \(error.description)", file: path,
-        hint: "choose another output")
-    case .noSuchFileOrDirectory, .notDirectory:
-      Self(
-        .outputRefused, "output.no-folder", "the output's folder does not exist", file: path,
-        hint: "create the folder first")
-    case .fileExists:
-      Self(
-        .outputRefused, "output.exists", "the output exists", file: path,
-        hint: "--force replaces it")
-    case .noSpace, .diskQuotaExceeded, .fileTooLarge:
-      Self(
-        .io, "output.no-space", "\(call) failed: \(error.description)", file: path,
-        hint: "free space there, or choose another output")
-    case .tooManyOpenFiles, .tooManyOpenFilesInSystem: openFiles(path, call, error)
-    default:
-      Self(.io, "io.write", "\(call) failed: \(error.description)", file: path)
+  /// Makes a call, again where a signal interrupted it before it did anything.
+  private static func check(_ call: @autoclosure () -> CInt) throws(Errno) {
+    while call() != 0 {
+      let error = Errno(rawValue: errno)
+      if error != .interrupted { throw error }
     }
   }
 }

@@ -67,7 +67,6 @@ public struct PlannedTensor: Sendable, Hashable {
 public final class CheckpointWriter: Sendable {
   private let plan: CheckpointPlan
   private let transaction: OutputTransaction
-  private let inputs: [InputFile]
   private let files: [OutputFile]
   private let writers: [any TensorFileWriter]
 
@@ -83,7 +82,6 @@ public final class CheckpointWriter: Sendable {
     _ plan: CheckpointPlan, replacing: Bool, inputs: [InputFile], interruption: Interruption
   ) throws(SurgeryError) {
     self.plan = plan
-    self.inputs = inputs
     transaction = try OutputTransaction(
       path: plan.path, kind: plan.kind, replacing: replacing, inputs: inputs,
       interruption: interruption)
@@ -173,7 +171,7 @@ public final class CheckpointWriter: Sendable {
   ///   - matrix: At most as many rows as planned; rows left out at the end do not exist in the file.
   ///   - place: The tensor.
   /// - Throws: `io.write` or `output.no-space`.
-  public func write(_ matrix: QuantisedMatrix, to place: PlannedTensor) throws(SurgeryError) {
+  public func write(_ matrix: EncodedMatrix, to place: PlannedTensor) throws(SurgeryError) {
     try writers[place.file].write(matrix, tensor: place.tensor)
   }
 
@@ -209,20 +207,39 @@ public final class CheckpointWriter: Sendable {
     }
   }
 
-  /// Completes the files, reads their headers back, flushes, and gives the output its name.
+  /// Completes the output and gives it its name.
+  ///
+  /// - Throws: What `finish` and `publish` throw; nothing is visible then, but for `output.unconfirmed`.
+  public func commit() throws(SurgeryError) {
+    try finish()
+    try publish()
+  }
+
+  /// Completes the files, reads their headers back and flushes all: what is left to do can hardly fail.
   ///
   /// - Throws: `io.…`, `output.…`; nothing is visible then.
-  public func commit() throws(SurgeryError) {
+  public func finish() throws(SurgeryError) {
     for writer in writers { try writer.finish() }
-    for (index, planned) in plan.files.enumerated() {
-      let written = try TensorFile(opening: files[index].temporary.string, limits: .none)
-      guard written.tensors.count == planned.tensors.count else {
-        throw SurgeryError(
-          .io, "output.read-back", "the written file does not read back as planned",
-          file: files[index].path, expected: "\(planned.tensors.count) tensors",
-          found: "\(written.tensors.count)")
-      }
-    }
-    try transaction.commit(files, inputs: inputs)
+    for (file, planned) in zip(files, plan.files) { try readBack(file, as: planned) }
+    try transaction.prepare(files)
   }
+
+  private func readBack(_ file: OutputFile, as planned: TensorFilePlan) throws(SurgeryError) {
+    let found: String
+    do throws(SurgeryError) {
+      let count = try TensorFile(opening: file.temporary.string, limits: .none).tensors.count
+      if count == planned.tensors.count { return }
+      found = "\(count)"
+    } catch {
+      found = error.what
+    }
+    throw SurgeryError(
+      .io, "output.read-back", "the written file does not read back as planned", file: file.path,
+      expected: "\(planned.tensors.count) tensors", found: found)
+  }
+
+  /// Gives the output its name.
+  ///
+  /// - Throws: `output.…`.
+  public func publish() throws(SurgeryError) { try transaction.publish() }
 }

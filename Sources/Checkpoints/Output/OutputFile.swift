@@ -10,6 +10,8 @@ public final class OutputFile: Sendable {
   private let descriptor: FileDescriptor
   /// The same file, written past the page cache.
   private let direct: FileDescriptor?
+  /// Bytes that the file will have, where known.
+  private let size: UInt64?
 
   /// Parts of pages that wait for the end.
   ///
@@ -36,25 +38,42 @@ public final class OutputFile: Sendable {
   ///   - size: Bytes that the file will have, where known.
   ///   - directSize: The size from which it is written past the page cache.
   /// - Throws: `output.…` or `io.write`.
-  init(
+  convenience init(
     temporary: FilePath, path: String, size: UInt64?, directSize: UInt64 = OutputFile.directSize
+  ) throws(SurgeryError) {
+    do { try FileSystem.makeFile(temporary) } catch {
+      throw SurgeryError.writing(path, "create", error)
+    }
+    try self.init(claimed: temporary, path: path, size: size, directSize: directSize)
+  }
+
+  /// Opens an empty file that was made for the output, and reserves its space.
+  ///
+  /// - Parameters:
+  ///   - temporary: The file.
+  ///   - path: The final path, for messages.
+  ///   - size: Bytes that the file will have, where known.
+  ///   - directSize: The size from which it is written past the page cache.
+  /// - Throws: `output.…` or `io.write`.
+  init(
+    claimed temporary: FilePath, path: String, size: UInt64?,
+    directSize: UInt64 = OutputFile.directSize
   ) throws(SurgeryError) {
     self.path = path
     self.temporary = temporary
+    self.size = size
     do {
       descriptor = try FileDescriptor.open(
-        temporary, .readWrite, options: [.create, .exclusiveCreate, .closeOnExec],
-        permissions: .ownerReadWrite)
+        temporary, .readWrite, options: [.noFollow, .closeOnExec])
     } catch {
-      throw SurgeryError.writing(path, "create", (error as? Errno) ?? .ioError)
+      throw SurgeryError.writing(path, "open", (error as? Errno) ?? .ioError)
     }
     direct = size.flatMap { $0 < directSize ? nil : FileSystem.openDirect(temporary) }
-    if let size {
-      do { try FileSystem.reserve(Int64(clamping: size), for: descriptor) } catch {
-        // What was reserved before space ran out is free again, and counts as such in the message.
-        try? descriptor.resize(to: 0)
-        throw failure("reserve", error, needed: size)
-      }
+    guard let size else { return }
+    do { try FileSystem.reserve(Int64(clamping: size), for: descriptor) } catch {
+      // What was reserved before space ran out is free again, and counts as such in the message.
+      try? descriptor.resize(to: 0)
+      throw failure("reserve", error)
     }
   }
 
@@ -77,6 +96,7 @@ public final class OutputFile: Sendable {
     self.temporary = temporary
     descriptor = opened
     direct = nil
+    size = nil
   }
 
   deinit {
@@ -87,10 +107,10 @@ public final class OutputFile: Sendable {
   /// Whether parts of the file should be collected and written past the page cache.
   var isDirect: Bool { direct != nil }
 
-  private func failure(_ call: String, _ error: Errno, needed: UInt64? = nil) -> SurgeryError {
+  private func failure(_ call: String, _ error: Errno) -> SurgeryError {
     var failure = SurgeryError.writing(path, call, error)
     if failure.id == "output.no-space" {
-      failure.expected = needed.map { "\($0) bytes" }
+      failure.expected = size.map { "\($0) bytes" }
       failure.found = FileSystem.freeBytes(at: temporary.removingLastComponent()).map {
         "\($0) bytes free"
       }

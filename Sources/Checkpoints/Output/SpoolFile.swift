@@ -4,8 +4,8 @@ public import Tensors
 
 /// A nameless file for results that must be known whole before they can be laid out.
 ///
-/// Extraction, resizing and combining find ranks while they compute; what they compute waits here instead of in memory. The
-/// file is unlinked as soon as it exists, so that nothing is left behind whatever happens.
+/// Extraction, resizing and combining find ranks while they compute; what they compute waits here instead of in memory, and
+/// nothing is left behind whatever happens.
 public final class SpoolFile: Sendable {
   private let descriptor: FileDescriptor
   private let folder: FilePath
@@ -18,17 +18,8 @@ public final class SpoolFile: Sendable {
   public init(beside path: String) throws(SurgeryError) {
     let parent = FilePath(path).removingLastComponent()
     folder = parent.isEmpty ? "." : parent
-    let suffix = String(UInt64.random(in: .min ... .max), radix: 36)
-    let temporary = folder.appending(".spool.\(suffix).part")
-    do {
-      descriptor = try FileDescriptor.open(
-        temporary, .readWrite, options: [.create, .exclusiveCreate, .closeOnExec],
-        permissions: .ownerReadWrite)
-    } catch {
-      throw SurgeryError.writing(path, "create", (error as? Errno) ?? .ioError)
-    }
-    do { try FileSystem.removeFile(temporary) } catch {
-      throw SurgeryError.writing(path, "unlink", error)
+    do { descriptor = try FileSystem.openNameless(in: folder) } catch {
+      throw SurgeryError.writing(path, "create", error)
     }
   }
 

@@ -102,7 +102,7 @@ extension StoredTensor {
         execution.progress.advance(by: count)
       }
     } catch {
-      throw error.inFile(source.file.path).inTensor(name)
+      throw explained(error)
     }
   }
 }

@@ -57,7 +57,9 @@ extension CombineRequest {
     var result = sources[0]
     result.modules = outcomes.compactMap(\.module)
     result.replacements = plan.replacements
-    var report = OperationReport(command: "combine", modules: outcomes.map(\.report))
+    var report = OperationReport(
+      command: "combine",
+      modules: outcomes.map(\.report) + plan.replacements.map { TensorReport($0) } + plan.leftOut)
     report.warnings = sources.flatMap(\.provenance.warnings) + plan.warnings
     report.totals.bytesRead = sources.reduce(0) { $0 + $1.byteCount }
     result.provenance.command = (["combine", "--method \(method.rawValue)"] + ranks.words).joined(

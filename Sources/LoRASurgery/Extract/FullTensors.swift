@@ -18,7 +18,7 @@ extension TensorFactoring {
       report.setEnergies(squaredNorm: squared, squaredResidual: squared)
       return report
     } catch {
-      throw error.inFile(pair.tuned.source.file.path).inTensor(pair.tuned.name)
+      throw pair.tuned.explained(error)
     }
   }
 
@@ -42,7 +42,7 @@ extension TensorFactoring {
           return try keepDifference(pair, of: &delta, squaredNorm: squared, report)
         }
       } catch {
-        throw error.inFile(pair.tuned.source.file.path).inTensor(pair.tuned.name)
+        throw pair.tuned.explained(error)
       }
     }
     return ExtractedTensor(report, content: .full(pair.tuned))

@@ -141,7 +141,7 @@ struct TensorFactoring: Sendable {
       defer { buffers.put(delta.takeBuffer()) }
       return try body(&delta)
     } catch {
-      throw error.inFile(pair.tuned.source.file.path).inTensor(pair.tuned.name)
+      throw pair.tuned.explained(error)
     }
   }
 

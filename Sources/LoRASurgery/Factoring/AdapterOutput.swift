@@ -57,7 +57,7 @@ struct AdapterOutput {
     report.warnings += writing.notes
     report.totals.parameters = adapter.parameterCount
     if dryRun { return }
-    try writing.write(replacing: force, inputs: inputs, interruption: execution.interruption)
+    try writing.write(replacing: force, inputs: inputs, execution)
     report.output = path
     report.totals.bytesWritten = try writing.writtenBytes()
   }

@@ -17,6 +17,7 @@ extension MergeRequest {
         hint: "leave out --undo, or --part")
     }
     if direction == .unmerge, let undo { return try restore(from: undo, execution) }
+    if let undo { try checkIsBeside(undo) }
     let stopwatch = Stopwatch()
     let model = try Checkpoint(opening: self.model, limits: execution.limits)
     let plan = try MergePlan(self, model: model, limits: execution.limits)
@@ -35,6 +36,16 @@ extension MergeRequest {
     report.totals.seconds = stopwatch.seconds
     report.totals.peakMemory = Stopwatch.peakMemory
     return report
+  }
+
+  /// Refuses a record that would be replaced by the model, or with the model's folder.
+  private func checkIsBeside(_ undo: String) throws(SurgeryError) {
+    var places = Places()
+    let (record, model) = (places.name(of: undo), places.name(of: output))
+    guard record == model || Places.folders(above: record).contains(model) else { return }
+    throw SurgeryError(
+      .usage, "undo.place", "the undo record would lie where the model goes", file: undo,
+      found: output, hint: "name a file beside the output")
   }
 
   /// Merges the tensors of one part.
@@ -90,9 +101,12 @@ extension MergeRequest {
       arithmetic: Arithmetic(
         precision: precision, rounding: rounding, allowOverflow: allowOverflow), undo: recording
     ).run(plan.steps)
-    // The record first: without its merge it is of no use, but a merge without its record cannot be taken back.
-    let recordBytes = try recording?.writer.commit()
-    try writer.commit()
+    // An old record is replaced only when nothing but a rename is left to do for the model it does not fit. The record first:
+    // without its merge it is of no use, but a merge without its record cannot be taken back.
+    let recordBytes = try recording?.writer.finish()
+    try writer.finish()
+    try recording?.writer.publish()
+    try writer.publish()
     var reports = plan.reports
     for (index, outcome) in outcomes.enumerated() where !plan.steps[index].updates.isEmpty {
       reports[index].setSums(outcome.sums)

@@ -19,7 +19,7 @@ struct ElementReader<Scalar: WorkingScalar> {
     }
     self.tensor = tensor
     do throws(SurgeryError) { reader = try tensor.source.makeReader() } catch {
-      throw error.inFile(tensor.source.file.path).inTensor(tensor.name)
+      throw tensor.explained(error)
     }
     bytesPerElement = size
     bytes = [UInt8](repeating: 0, count: capacity * size)
@@ -44,7 +44,7 @@ struct ElementReader<Scalar: WorkingScalar> {
       var raw = unsafe part.mutableBytes
       try reader.read(at: start * bytesPerElement, into: &raw)
     } catch {
-      throw error.inFile(tensor.source.file.path).inTensor(tensor.name)
+      throw tensor.explained(error)
     }
   }
 

@@ -113,7 +113,7 @@ struct RewritePipeline {
         return StepOutcome()
       }
     } catch {
-      throw error.inFile(step.source.source.file.path).inTensor(step.source.name)
+      throw step.source.explained(error)
     }
   }
 

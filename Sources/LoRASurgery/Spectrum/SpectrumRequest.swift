@@ -104,6 +104,6 @@ public struct SpectrumRequest: Sendable, Codable {
       path: path, kind: .file, replacing: force, inputs: inputs, interruption: interruption)
     let file = try transaction.makeFile("", size: UInt64(bytes.count))
     try file.write(bytes, at: 0)
-    try transaction.commit([file], inputs: inputs)
+    try transaction.commit([file])
   }
 }

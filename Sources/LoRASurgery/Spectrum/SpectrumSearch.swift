@@ -33,7 +33,7 @@ struct SpectrumSearch: Sendable {
       case .float64: try decompose(pair, as: Double.self)
       }
     } catch {
-      throw error.inFile(pair.tuned.source.file.path).inTensor(pair.tuned.name)
+      throw pair.tuned.explained(error)
     }
   }
 

@@ -35,7 +35,7 @@ struct Restoring {
     ) { (_, stage, index) throws(SurgeryError) in
       let (step, pages) = (steps[pieces[index].0], pieces[index].1)
       do throws(SurgeryError) { try restore(pages, of: step, through: stage) } catch {
-        throw error.inFile(step.merged.source.file.path).inTensor(step.merged.name)
+        throw step.merged.explained(error)
       }
     }
   }

@@ -13,7 +13,6 @@ final class UndoWriter: Sendable {
   private let record: Mutex<UndoRecord>
   /// Bytes of each page of each tensor.
   private let sizes: Mutex<[[UInt32]]>
-  private let inputs: [InputFile]
 
   /// Claims the record's path.
   ///
@@ -38,7 +37,6 @@ final class UndoWriter: Sendable {
     }
     sizes = Mutex(record.tensors.map { Array(repeating: 0, count: $0.pageCount) })
     self.record = Mutex(record)
-    self.inputs = inputs
   }
 
   /// Writes one page.
@@ -67,11 +65,11 @@ final class UndoWriter: Sendable {
     sizes.withLock { $0[tensor][page] = UInt32(bytes.count) }
   }
 
-  /// Writes the pages in order and the directory, and gives the record its name.
+  /// Writes the pages in order and the directory, and flushes all.
   ///
   /// - Returns: Bytes of the record.
   /// - Throws: `io.…` or `output.…`.
-  func commit() throws(SurgeryError) -> Int {
+  func finish() throws(SurgeryError) -> Int {
     var record = record.withLock { $0 }
     let position = try writePages(of: &record)
     let directory = Array(record.json.utf8)
@@ -86,9 +84,14 @@ final class UndoWriter: Sendable {
     header.appendLittleEndian(UndoRecord.version)
     header.appendLittleEndian(UInt32(0))
     try file.write(header, at: 0)
-    try transaction.commit([file], inputs: inputs)
+    try transaction.prepare([file])
     return Int(position) + directory.count + trailer.count
   }
+
+  /// Gives the record its name.
+  ///
+  /// - Throws: `output.…`.
+  func publish() throws(SurgeryError) { try transaction.publish() }
 
   /// Copies the pages from the spool, and notes where each is now.
   private func writePages(of record: inout UndoRecord) throws(SurgeryError) -> UInt64 {

@@ -43,7 +43,7 @@ extension TensorVerification {
       verdict = comparison.maximum == 0 ? .exact : comparison.maximum == 1 ? .close : .off
       if verdict == .off { try explain(planned, step, merged, execution) }
     } catch {
-      throw error.inFile(merged.source.file.path).inTensor(merged.name)
+      throw merged.explained(error)
     }
   }
 
