@@ -23,6 +23,8 @@ public struct BLASRoutines<Scalar: BLASScalar>: Sendable {
       _ a: Pointer, _ strideA: Int, _ b: Pointer, _ strideB: Int, _ beta: Scalar,
       _ c: MutablePointer, _ strideC: Int
     ) -> Void
+  /// Adds the products of the columns of a row-major matrix of `k` rows and `n` columns to the upper triangle of `c`.
+  let addGram: @Sendable (_ n: Int, _ k: Int, _ a: Pointer, _ c: MutablePointer) -> Void
   /// Column-major thin SVD, see `lora_sgesdd`.
   let singularValues:
     @Sendable (
@@ -57,6 +59,7 @@ extension Float: BLASScalar {
         ta ? 1 : 0, tb ? 1 : 0, Int32(m), Int32(n), Int32(k), alpha, a, Int32(lda), b, Int32(ldb),
         beta, c, Int32(ldc))
     },
+    addGram: { n, k, a, c in unsafe lora_ssyrk(Int32(n), Int32(k), a, c) },
     singularValues: { m, n, a, s, u, vt in unsafe lora_sgesdd(Int32(m), Int32(n), a, s, u, vt) },
     orthonormalise: { m, n, a, r in unsafe lora_sqr(Int32(m), Int32(n), a, r) },
     addProduct: { unsafe lora_add_product_f32($0, $1, $2, $3, $4, $5, $6, $7) },
@@ -90,6 +93,7 @@ extension Double: BLASScalar {
         ta ? 1 : 0, tb ? 1 : 0, Int32(m), Int32(n), Int32(k), alpha, a, Int32(lda), b, Int32(ldb),
         beta, c, Int32(ldc))
     },
+    addGram: { n, k, a, c in unsafe lora_dsyrk(Int32(n), Int32(k), a, c) },
     singularValues: { m, n, a, s, u, vt in unsafe lora_dgesdd(Int32(m), Int32(n), a, s, u, vt) },
     orthonormalise: { m, n, a, r in unsafe lora_dqr(Int32(m), Int32(n), a, r) },
     addProduct: { unsafe lora_add_product_f64($0, $1, $2, $3, $4, $5, $6, $7) },

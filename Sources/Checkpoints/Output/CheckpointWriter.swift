@@ -67,6 +67,7 @@ public struct PlannedTensor: Sendable, Hashable {
 public final class CheckpointWriter: Sendable {
   private let plan: CheckpointPlan
   private let transaction: OutputTransaction
+  private let interruption: Interruption
   private let files: [OutputFile]
   private let writers: [any TensorFileWriter]
 
@@ -82,6 +83,7 @@ public final class CheckpointWriter: Sendable {
     _ plan: CheckpointPlan, replacing: Bool, inputs: [InputFile], interruption: Interruption
   ) throws(SurgeryError) {
     self.plan = plan
+    self.interruption = interruption
     transaction = try OutputTransaction(
       path: plan.path, kind: plan.kind, replacing: replacing, inputs: inputs,
       interruption: interruption)
@@ -220,7 +222,10 @@ public final class CheckpointWriter: Sendable {
   /// - Throws: `io.…`, `output.…`; nothing is visible then.
   public func finish() throws(SurgeryError) {
     for writer in writers { try writer.finish() }
-    for (file, planned) in zip(files, plan.files) { try readBack(file, as: planned) }
+    for (file, planned) in zip(files, plan.files) {
+      try ContentHashes.complete(planned, file, interruption: interruption)
+      try readBack(file, as: planned)
+    }
     try transaction.prepare(files)
   }
 
