@@ -11,5 +11,6 @@ case " $* " in *" --peers "*) packages+=(torch safetensors);; esac
 program="$(swift build -c release --show-bin-path)/lora-surgery"
 peers=$(case " $* " in *" --peers "*) echo --peers;; esac)
 "$folder/venv/bin/python" Benchmarks/run.py "$program" "$folder" "$@"
+"$folder/venv/bin/python" Benchmarks/models.py "$program" "$folder"
 "$folder/venv/bin/python" Benchmarks/compact.py "$program" "$folder/compact"
 "$folder/venv/bin/python" Benchmarks/batch.py "$program" "$folder" $peers

@@ -64,7 +64,7 @@ import Testing
 
   @Test(
     arguments: [DType.bf16, .f16],
-    [(1, 1, 1), (5, 17, 3), (18, 270, 16), (3, 512, 64), (20, 270, 0)])
+    [(1, 1, 1), (5, 17, 3), (17, 260, 16), (2, 512, 64), (20, 20, 0)])
   func noSumIsFurtherThanAUnitFromTheExactOne(dtype: DType, size: (Int, Int, Int)) throws {
     for (seed, base) in Base.allCases.enumerated() {
       let own = Case(size.0, size.1, rank: size.2, base, dtype, seed: UInt64(seed))
@@ -80,7 +80,10 @@ import Testing
         #expect(distances.count { $0 > 0 } <= distances.count / 1000 + 1, "\(base)")
       }
       let after = widened(bytes, dtype)
-      #expect(sums.changed == zip(ordered(own.source), actual).count { $0 != $1 })
+      let changed = stride(from: 0, to: bytes.count, by: 2).count { start in
+        bytes[start..<start + 2] != own.source[start..<start + 2]
+      }
+      #expect(sums.changed == changed)
       let reference = ElementConversion.sums(
         before: before.span, exact: exact.span, after: after.span)
       #expect(isClose(sums.squaredWeight, reference.squaredWeight))
