@@ -32,10 +32,20 @@ def measure(words, clean=(), **more):
     return seconds, usage.ru_maxrss / 1024
 
 
+def extract(name, rank, layers=None):
+    """Extraction of all layers, or of the first ones alone."""
+    some = ["--include", "layers\\.(%s)\\." % "|".join(map(str, range(layers)))] if layers else []
+    return [options.program, "extract", "--base", f"{pair}/base", "--tuned", f"{pair}/tuned", "-o", f"{out}/{name}", "--rank", str(rank), *some, "--quiet"], [f"{out}/{name}"]
+
+
+quarter = max(1, options.layers // 4)
 commands = {
     "cat base tuned": (["cat", base, tuned], []),
     "cp base": (["cp", "--reflink=never", base, f"{out}/copy"], [f"{out}/copy"]),
-    "extract --rank 16": ([options.program, "extract", "--base", f"{pair}/base", "--tuned", f"{pair}/tuned", "-o", f"{out}/adapter", "--rank", "16", "--quiet"], [f"{out}/adapter"]),
+    "extract --rank 16": extract("adapter", 16),
+    "quarter of the layers": extract("quarter", 16, quarter),
+    "four times as many": extract("whole", 16, 4 * quarter),
+    "extract --rank 128": extract("adapter-128", 128),
     "merge": ([options.program, "merge", f"{pair}/base", f"{out}/adapter", "-o", f"{out}/merged", "--quiet"], [f"{out}/merged"]),
     "cp base, flushed": (["sh", "-c", f"cp --reflink=never {base} {out}/copy && sync {out}/copy"], [f"{out}/copy"]),
     "unmerge": ([options.program, "unmerge", f"{out}/merged", f"{out}/adapter", "-o", f"{out}/unmerged", "--quiet"], [f"{out}/unmerged"]),
@@ -57,6 +67,7 @@ print(f"{'command':22} {'median s':>9} {'min':>7} {'max':>7} {'peak MB':>8}")
 for name in commands:
     print(f"{name:22} {statistics.median(times[name]):9.2f} {min(times[name]):7.2f} {max(times[name]):7.2f} {peaks[name]:8.0f}")
 print(f"extract / cat base tuned: {ratio('extract --rank 16', 'cat base tuned'):.2f}")
+print(f"four times the layers:    {ratio('four times as many', 'quarter of the layers'):.2f} times the time")
 print(f"merge / cp base:          {ratio('merge', 'cp base'):.2f}")
 print(f"merge / cp base, flushed: {ratio('merge', 'cp base, flushed'):.2f}")
 print(f"unmerge / cp base:        {ratio('unmerge', 'cp base'):.2f}")

@@ -93,6 +93,13 @@ LORA_SYEVD(double, lora_dsyevd, dsyevd_)
 LORA_QR(float, lora_sqr, sgeqrf_, sorgqr_)
 LORA_QR(double, lora_dqr, dgeqrf_, dorgqr_)
 
+/* The upper Cholesky factor of a symmetric positive definite n x n matrix, in place; the lower triangle stays. */
+static inline int lora_dcholesky(int n, double *a) {
+  int info = 0;
+  dpotrf_("U", &n, a, &n, &info, 1);
+  return info;
+}
+
 /* The inverse of a symmetric positive definite n x n matrix, lower triangle only, in place. */
 static inline int lora_dinverse(int n, double *a) {
   int info = 0;
@@ -112,4 +119,13 @@ static inline void lora_dgemm(int ta, int tb, int m, int n, int k, double alpha,
                               const double *b, int ldb, double beta, double *c, int ldc) {
   cblas_dgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, m, n, k,
               alpha, a, lda, b, ldb, beta, c, ldc);
+}
+
+/* The upper triangle of c += a' a for a row-major k x n matrix a. */
+static inline void lora_ssyrk(int n, int k, const float *a, float *c) {
+  cblas_ssyrk(CblasRowMajor, CblasUpper, CblasTrans, n, k, 1, a, n, 1, c, n);
+}
+
+static inline void lora_dsyrk(int n, int k, const double *a, double *c) {
+  cblas_dsyrk(CblasRowMajor, CblasUpper, CblasTrans, n, k, 1, a, n, 1, c, n);
 }

@@ -1,5 +1,6 @@
 #include "MergeKernels.h"
 
+#include <math.h>
 #include <string.h>
 
 /* See MergeKernels.h: what is fused is written so; were the compiler to fuse more, results would differ by machine. */
@@ -22,6 +23,12 @@ typedef int32_t masks8 __attribute__((vector_size(32), aligned(4)));
 
 /* Elements of which the squares are summed in the precision of the delta before they go on in float64. */
 enum { RUN = 512 };
+
+/* Rows and columns that are merged at a time. */
+enum { STRIP = 16 };
+#define CHUNK(T) (LORA_CHUNK * sizeof(float) / sizeof(T))
+
+#define MAGNITUDE(P) ((P)-1 >> 1)
 
 #define NAME(f) f##_plain
 #define TARGET
@@ -71,4 +78,19 @@ void lora_add_f16(const uint16_t *source, const float *delta, uint16_t *target, 
 void lora_add_f32(const uint32_t *source, const double *delta, uint32_t *target, size_t count,
                   lora_addition *sums) {
   CHOOSE(add_f32)(source, delta, target, count, sums);
+}
+
+void lora_merge_bf16(const uint16_t *source, const lora_factors_f32 *factors, size_t first, size_t rows,
+                     uint16_t *target, lora_addition *sums) {
+  CHOOSE(merge_bf16)(source, factors, first, rows, target, sums);
+}
+
+void lora_merge_f16(const uint16_t *source, const lora_factors_f32 *factors, size_t first, size_t rows,
+                    uint16_t *target, lora_addition *sums) {
+  CHOOSE(merge_f16)(source, factors, first, rows, target, sums);
+}
+
+void lora_merge_f32(const uint32_t *source, const lora_factors_f64 *factors, size_t first, size_t rows,
+                    uint32_t *target, lora_addition *sums) {
+  CHOOSE(merge_f32)(source, factors, first, rows, target, sums);
 }

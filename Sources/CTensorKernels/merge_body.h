@@ -1,136 +1,289 @@
 /* The body of merge.c, included once for each instruction set: NAME(f) is the name of a function, TARGET its attribute. */
 
-#define TILE(T, S, V, LANES, R)                                                                        \
-  TARGET static inline __attribute__((always_inline)) void NAME(tile_##S##_##R)(                        \
-      const T *up, const T *panel, size_t rank, T alpha, T *target, size_t stride) {                    \
-    V sums[R][LORA_PANEL / LANES];                                                                      \
-    for (int r = 0; r < R; r++)                                                                         \
-      for (int c = 0; c < LORA_PANEL / LANES; c++) sums[r][c] = (V){0};                                 \
-    for (size_t k = 0; k < rank; k++)                                                                   \
-      for (int r = 0; r < R; r++) {                                                                     \
-        V factor;                                                                                       \
-        for (int lane = 0; lane < LANES; lane++) factor[lane] = up[r * rank + k];                       \
-        for (int c = 0; c < LORA_PANEL / LANES; c++)                                                    \
-          sums[r][c] = __builtin_elementwise_fma(                                                       \
-              factor, *(const V *)(panel + k * LORA_PANEL + c * LANES), sums[r][c]);                    \
-      }                                                                                                 \
-    for (int r = 0; r < R; r++)                                                                         \
-      for (int c = 0; c < LORA_PANEL / LANES; c++)                                                      \
-        *(V *)(target + r * stride + c * LANES) += alpha * sums[r][c];                                  \
+/* target = 0 + alpha * (up panel) where `fresh`, else target += the same: both have the same bits. */
+#define TILE(T, S, V, LANES, R)                                                                             \
+  TARGET static inline __attribute__((always_inline)) void NAME(tile_##S##_##R)(                            \
+      const T *up, const T *panel, size_t rank, T alpha, T *target, size_t stride, int fresh) {             \
+    V sums[R][LORA_PANEL / LANES];                                                                          \
+    for (int r = 0; r < R; r++)                                                                             \
+      for (int c = 0; c < LORA_PANEL / LANES; c++) sums[r][c] = (V){0};                                     \
+    for (size_t k = 0; k < rank; k++)                                                                       \
+      for (int r = 0; r < R; r++) {                                                                         \
+        V factor;                                                                                           \
+        for (int lane = 0; lane < LANES; lane++) factor[lane] = up[r * rank + k];                           \
+        for (int c = 0; c < LORA_PANEL / LANES; c++)                                                        \
+          sums[r][c] = __builtin_elementwise_fma(                                                           \
+              factor, *(const V *)(panel + k * LORA_PANEL + c * LANES), sums[r][c]);                        \
+      }                                                                                                     \
+    for (int r = 0; r < R; r++)                                                                             \
+      for (int c = 0; c < LORA_PANEL / LANES; c++) {                                                        \
+        V *own = (V *)(target + r * stride + c * LANES);                                                    \
+        *own = (fresh ? (V){0} : *own) + alpha * sums[r][c];                                                \
+      }                                                                                                     \
   }
 
-#define PRODUCT(T, S, V, LANES, R)                                                                     \
-  TILE(T, S, V, LANES, R)                                                                              \
-  TILE(T, S, V, LANES, 1)                                                                              \
-  TARGET static void NAME(product_##S)(const T *up, size_t rows, const T *panels, size_t rank,          \
-                                       size_t first, size_t columns, T alpha, T *target) {              \
-    size_t column = 0;                                                                                  \
-    while (column < columns) {                                                                          \
-      size_t inside = (first + column) % LORA_PANEL;                                                    \
-      const T *panel = panels + (first + column) / LORA_PANEL * rank * LORA_PANEL;                      \
-      size_t width = LORA_PANEL - inside;                                                               \
-      if (width > columns - column) width = columns - column;                                           \
-      size_t row = 0;                                                                                   \
-      if (width == LORA_PANEL) {                                                                        \
-        for (; row + R <= rows; row += R)                                                               \
-          NAME(tile_##S##_##R)(up + row * rank, panel, rank, alpha, target + row * columns + column,    \
-                               columns);                                                                \
-        for (; row < rows; row++)                                                                       \
-          NAME(tile_##S##_1)(up + row * rank, panel, rank, alpha, target + row * columns + column,      \
-                             columns);                                                                  \
-      } else {                                                                                          \
-        for (; row < rows; row++) {                                                                     \
-          T edge[LORA_PANEL] = {0};                                                                     \
-          T *own = target + row * columns + column;                                                     \
-          for (size_t i = 0; i < width; i++) edge[inside + i] = own[i];                                 \
-          NAME(tile_##S##_1)(up + row * rank, panel, rank, alpha, edge, LORA_PANEL);                    \
-          for (size_t i = 0; i < width; i++) own[i] = edge[inside + i];                                 \
-        }                                                                                               \
-      }                                                                                                 \
-      column += width;                                                                                  \
-    }                                                                                                   \
+#define PRODUCT(T, S, V, LANES, R)                                                                          \
+  TILE(T, S, V, LANES, R)                                                                                   \
+  TILE(T, S, V, LANES, 1)                                                                                   \
+  TARGET static void NAME(product_##S)(const T *up, size_t rows, const T *panels, size_t rank,              \
+                                       size_t first, size_t columns, T alpha, T *target) {                  \
+    size_t column = 0;                                                                                      \
+    while (column < columns) {                                                                              \
+      size_t inside = (first + column) % LORA_PANEL;                                                        \
+      const T *panel = panels + (first + column) / LORA_PANEL * rank * LORA_PANEL;                          \
+      size_t width = LORA_PANEL - inside;                                                                   \
+      if (width > columns - column) width = columns - column;                                               \
+      size_t row = 0;                                                                                       \
+      if (width == LORA_PANEL) {                                                                            \
+        for (; row + R <= rows; row += R)                                                                   \
+          NAME(tile_##S##_##R)(up + row * rank, panel, rank, alpha, target + row * columns + column,        \
+                               columns, 0);                                                                 \
+        for (; row < rows; row++)                                                                           \
+          NAME(tile_##S##_1)(up + row * rank, panel, rank, alpha, target + row * columns + column,          \
+                             columns, 0);                                                                   \
+      } else {                                                                                              \
+        for (; row < rows; row++) {                                                                         \
+          T edge[LORA_PANEL] = {0};                                                                         \
+          T *own = target + row * columns + column;                                                         \
+          for (size_t i = 0; i < width; i++) edge[inside + i] = own[i];                                     \
+          NAME(tile_##S##_1)(up + row * rank, panel, rank, alpha, edge, LORA_PANEL, 0);                     \
+          for (size_t i = 0; i < width; i++) own[i] = edge[inside + i];                                     \
+        }                                                                                                   \
+      }                                                                                                     \
+      column += width;                                                                                      \
+    }                                                                                                       \
+  }
+/* A strip of the product with rows of CHUNK(T) elements in `target`, which is overwritten. */
+#define STRIP_PRODUCT(T, S, R)                                                                              \
+  TARGET static inline void NAME(strip_##S)(const T *up, size_t rows, const T *panels, size_t rank,         \
+                                            size_t columns, T alpha, T *target) {                           \
+    for (size_t column = 0; column < columns; column += LORA_PANEL) {                                       \
+      const T *panel = panels + column * rank;                                                              \
+      size_t row = 0;                                                                                       \
+      for (; row + R <= rows; row += R)                                                                     \
+        NAME(tile_##S##_##R)(up + row * rank, panel, rank, alpha, target + row * CHUNK(T) + column,         \
+                             CHUNK(T), 1);                                                                  \
+      for (; row < rows; row++)                                                                             \
+        NAME(tile_##S##_1)(up + row * rank, panel, rank, alpha, target + row * CHUNK(T) + column,           \
+                           CHUNK(T), 1);                                                                    \
+    }                                                                                                       \
   }
 
 PRODUCT(float, f32, floats8, 8, 4)
 PRODUCT(double, f64, doubles4, 4, 2)
-
-/* LANES stored elements and their values at a time; the last of a run come padded with zeros, which add to no sum. */
-#define ADD(S, P, LANES, PATTERNS, MASKS, D, DELTAS, SUMS, EXPONENT)                                    \
-  TARGET static void NAME(add_##S)(const P *source, const D *delta, P *target, size_t count,            \
-                                   lora_addition *sums) {                                               \
-    SUMS weight = {0}, squares = {0}, kept = {0};                                                       \
-    for (size_t start = 0; start < count; start += RUN) {                                               \
-      size_t end = count - start < RUN ? count : start + RUN;                                           \
-      DELTAS w2 = {0}, d2 = {0}, dk = {0};                                                              \
-      MASKS same = {0}, special = {0}, infinite = {0};                                                  \
-      size_t steps = 0;                                                                                 \
-      for (size_t i = start; i < end; i += LANES, steps++) {                                            \
-        PATTERNS old = {0};                                                                             \
-        DELTAS d = {0};                                                                                 \
-        size_t size = end - i < LANES ? end - i : LANES;                                                \
-        if (size == LANES) {                                                                            \
-          memcpy(&old, source + i, sizeof(old));                                                        \
-          memcpy(&d, delta + i, sizeof(d));                                                             \
-        } else {                                                                                        \
-          memcpy(&old, source + i, size * sizeof(P));                                                   \
-          memcpy(&d, delta + i, size * sizeof(D));                                                      \
-        }                                                                                               \
-        DELTAS w = NAME(widen_##S)(old);                                                                \
-        MASKS strange = (old & EXPONENT) == EXPONENT;                                                   \
-        PATTERNS new = NAME(narrow_##S)(w + d);                                                         \
-        new = (old & (PATTERNS)strange) | (new & ~(PATTERNS)strange);                                   \
-        w2 = __builtin_elementwise_fma(w, w, w2);                                                       \
-        d2 = __builtin_elementwise_fma(d, d, d2);                                                       \
-        dk = __builtin_elementwise_fma(d, NAME(widen_##S)(new) - w, dk);                                \
-        same -= new == old;                                                                             \
-        special -= strange;                                                                             \
-        infinite -= (new & EXPONENT) == EXPONENT;                                                       \
-        if (size == LANES)                                                                              \
-          memcpy(target + i, &new, sizeof(new));                                                        \
-        else                                                                                            \
-          memcpy(target + i, &new, size * sizeof(P));                                                   \
-      }                                                                                                 \
-      weight += __builtin_convertvector(w2, SUMS);                                                      \
-      squares += __builtin_convertvector(d2, SUMS);                                                     \
-      kept += __builtin_convertvector(dk, SUMS);                                                        \
-      for (int lane = 0; lane < LANES; lane++) {                                                        \
-        sums->changed += steps - (size_t)same[lane];                                                    \
-        sums->non_finite += (size_t)special[lane];                                                      \
-        sums->overflowed += (size_t)(infinite[lane] - special[lane]);                                   \
-      }                                                                                                 \
-    }                                                                                                   \
-    for (int lane = 0; lane < LANES; lane++) {                                                          \
-      sums->squared_weight += weight[lane];                                                             \
-      sums->squared_delta += squares[lane];                                                             \
-      sums->kept += kept[lane];                                                                         \
-    }                                                                                                   \
-  }
+STRIP_PRODUCT(float, f32, 4)
+STRIP_PRODUCT(double, f64, 2)
 
 #define INLINE TARGET static inline __attribute__((always_inline))
 
 INLINE floats NAME(widen_bf16)(patterns16 bits) {
   return (floats)(__builtin_convertvector(bits, patterns) << 16);
 }
-INLINE patterns16 NAME(narrow_bf16)(floats values) {
-  patterns bits = (patterns)values;
-  return __builtin_convertvector((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16, patterns16);
-}
 INLINE floats NAME(widen_f16)(patterns16 bits) { return __builtin_convertvector((halves)bits, floats); }
-INLINE patterns16 NAME(narrow_f16)(floats values) {
-  return (patterns16)__builtin_convertvector(values, halves);
-}
 INLINE doubles8 NAME(widen_f32)(patterns8 bits) {
   return __builtin_convertvector((floats8)bits, doubles8);
 }
-INLINE patterns8 NAME(narrow_f32)(doubles8 values) {
-  return (patterns8)__builtin_convertvector(values, floats8);
+
+/* The nearest pattern, and the value that it stands for unless that is no number. */
+INLINE patterns16 NAME(narrow_bf16)(floats values, floats *rounded) {
+  patterns bits = (patterns)values;
+  bits += 0x7FFF + ((bits >> 16) & 1);
+  *rounded = (floats)(bits & 0xFFFF0000);
+  return __builtin_convertvector(bits >> 16, patterns16);
 }
+INLINE patterns16 NAME(narrow_f16)(floats values, floats *rounded) {
+  patterns16 bits = (patterns16)__builtin_convertvector(values, halves);
+  *rounded = NAME(widen_f16)(bits);
+  return bits;
+}
+INLINE patterns8 NAME(narrow_f32)(doubles8 values, doubles8 *rounded) {
+  patterns8 bits = (patterns8)__builtin_convertvector(values, floats8);
+  *rounded = NAME(widen_f32)(bits);
+  return bits;
+}
+
+/* Stored elements plus their deltas, LANES at a time; the last of a run come padded with zeros, which add to no sum. */
+#define ADD(S, P, LANES, PATTERNS, MASKS, D, DELTAS, SUMS, EXPONENT)                                        \
+  typedef struct {                                                                                          \
+    DELTAS weight, delta, kept;                                                                             \
+    MASKS same, least, most;                                                                                \
+    size_t steps;                                                                                           \
+  } NAME(tally_##S);                                                                                        \
+  typedef struct {                                                                                          \
+    SUMS weight, delta, kept;                                                                               \
+  } NAME(totals_##S);                                                                                       \
+  INLINE PATTERNS NAME(step_##S)(PATTERNS old, DELTAS d, NAME(tally_##S) * t) {                             \
+    DELTAS w = NAME(widen_##S)(old), rounded;                                                               \
+    PATTERNS new = NAME(narrow_##S)(w + d, &rounded);                                                       \
+    MASKS magnitude = (MASKS)(new & MAGNITUDE(P));                                                          \
+    t->weight = __builtin_elementwise_fma(w, w, t->weight);                                                 \
+    t->delta = __builtin_elementwise_fma(d, d, t->delta);                                                   \
+    t->kept = __builtin_elementwise_fma(d, rounded - w, t->kept);                                           \
+    t->same -= new == old;                                                                                  \
+    t->least = __builtin_elementwise_min(magnitude, t->least);                                              \
+    t->most = __builtin_elementwise_max(magnitude, t->most);                                                \
+    t->steps++;                                                                                             \
+    return new;                                                                                             \
+  }                                                                                                         \
+  INLINE void NAME(run_##S)(const P *source, const D *delta, P *target, size_t count,                       \
+                            NAME(tally_##S) * tally) {                                                      \
+    NAME(tally_##S) t = *tally;                                                                             \
+    size_t i = 0;                                                                                           \
+    for (; i + LANES <= count; i += LANES)                                                                  \
+      *(PATTERNS *)(target + i) =                                                                           \
+          NAME(step_##S)(*(const PATTERNS *)(source + i), *(const DELTAS *)(delta + i), &t);                \
+    if (i < count) {                                                                                        \
+      PATTERNS old = {0};                                                                                   \
+      DELTAS d = {0};                                                                                       \
+      memcpy(&old, source + i, (count - i) * sizeof(P));                                                    \
+      memcpy(&d, delta + i, (count - i) * sizeof(D));                                                       \
+      old = NAME(step_##S)(old, d, &t);                                                                     \
+      memcpy(target + i, &old, (count - i) * sizeof(P));                                                    \
+    }                                                                                                       \
+    *tally = t;                                                                                             \
+  }                                                                                                         \
+  INLINE void NAME(count_##S)(const NAME(tally_##S) * tally, NAME(totals_##S) * totals,                     \
+                              lora_addition *sums) {                                                        \
+    totals->weight += __builtin_convertvector(tally->weight, SUMS);                                         \
+    totals->delta += __builtin_convertvector(tally->delta, SUMS);                                           \
+    totals->kept += __builtin_convertvector(tally->kept, SUMS);                                             \
+    for (int lane = 0; lane < LANES; lane++)                                                                \
+      sums->changed += tally->steps - (size_t)tally->same[lane];                                            \
+  }                                                                                                         \
+  INLINE void NAME(total_##S)(const NAME(totals_##S) * totals, lora_addition *sums) {                       \
+    for (int lane = 0; lane < LANES; lane++) {                                                              \
+      sums->squared_weight += totals->weight[lane];                                                         \
+      sums->squared_delta += totals->delta[lane];                                                           \
+      sums->kept += totals->kept[lane];                                                                     \
+    }                                                                                                       \
+  }                                                                                                         \
+  /* Counts what became infinite, and puts back what was no number. */                                      \
+  TARGET static __attribute__((noinline)) void NAME(settle_##S)(const P *source, P *target,                 \
+                                                                size_t count, lora_addition *sums) {        \
+    for (size_t i = 0; i < count; i++) {                                                                    \
+      if ((source[i] & EXPONENT) == EXPONENT) {                                                             \
+        sums->non_finite++;                                                                                 \
+        sums->changed -= target[i] != source[i];                                                            \
+        target[i] = source[i];                                                                              \
+      } else if ((target[i] & EXPONENT) == EXPONENT) {                                                      \
+        sums->overflowed++;                                                                                 \
+      }                                                                                                     \
+    }                                                                                                       \
+  }                                                                                                         \
+  TARGET static void NAME(add_##S)(const P *source, const D *delta, P *target, size_t count,                \
+                                   lora_addition *sums) {                                                   \
+    NAME(totals_##S) totals = {0};                                                                          \
+    for (size_t start = 0; start < count; start += RUN) {                                                   \
+      size_t size = count - start < RUN ? count - start : RUN;                                              \
+      NAME(tally_##S) tally = {0};                                                                          \
+      NAME(run_##S)(source + start, delta + start, target + start, size, &tally);                           \
+      NAME(count_##S)(&tally, &totals, sums);                                                               \
+      if (__builtin_reduce_max(tally.most) >= EXPONENT)                                                     \
+        NAME(settle_##S)(source + start, target + start, size, sums);                                       \
+    }                                                                                                       \
+    NAME(total_##S)(&totals, sums);                                                                         \
+  }
 
 ADD(bf16, uint16_t, 16, patterns16, masks16, float, floats, doubles, 0x7F80)
 ADD(f16, uint16_t, 16, patterns16, masks16, float, floats, doubles, 0x7C00)
 ADD(f32, uint32_t, 8, patterns8, masks8, double, doubles8, doubles8, 0x7F800000)
 
+INLINE uint16_t NAME(pattern_bf16)(float value) {
+  floats rounded;
+  return NAME(narrow_bf16)((floats){value}, &rounded)[0];
+}
+INLINE uint16_t NAME(pattern_f16)(float value) {
+  floats rounded;
+  return NAME(narrow_f16)((floats){value}, &rounded)[0];
+}
+
+/* The pattern below which sums of a row and a chunk of columns are computed again, 0 for none. */
+#define LIMIT(S, LARGEST)                                                                                   \
+  INLINE uint16_t NAME(limit_##S)(const lora_factors_f32 *factors, size_t row, size_t chunk) {              \
+    float bound = factors->tolerance * factors->row_norms[row] * factors->chunk_norms[chunk];               \
+    return bound > 0 ? NAME(pattern_##S)(bound < LARGEST ? bound : LARGEST) + 1 : 0;                        \
+  }
+
+LIMIT(bf16, 0x1p126f)
+LIMIT(f16, 0x1p14f)
+
+/* Sums in double precision are as good as exact. */
+INLINE uint32_t NAME(limit_f32)(const lora_factors_f64 *factors, size_t row, size_t chunk) { return 0; }
+INLINE void NAME(refine_f32)(const uint32_t *source, const double *up, const double *panels,
+                             const lora_factors_f64 *factors, const double *delta, uint32_t limit,
+                             size_t count, uint32_t *target, lora_addition *sums) {}
+
+/* Computes the sums of a run that are less than `limit` in double precision, and rounds them once: by way of the nearest float
+   that is odd where it is not exact, and has too many bits to look like a tie. */
+#define REFINE(S)                                                                                           \
+  TARGET static __attribute__((noinline)) void NAME(refine_##S)(                                            \
+      const uint16_t *source, const float *up, const float *panels, const lora_factors_f32 *factors,        \
+      const float *delta, uint16_t limit, size_t count, uint16_t *target, lora_addition *sums) {            \
+    for (size_t i = 0; i < count; i++) {                                                                    \
+      if ((target[i] & 0x7FFF) >= limit) continue;                                                          \
+      const float *down = panels + i / LORA_PANEL * LORA_PANEL * factors->rank + i % LORA_PANEL;            \
+      double sum = 0;                                                                                       \
+      for (size_t k = 0; k < factors->rank; k++) sum += (double)up[k] * down[k * LORA_PANEL];               \
+      double exact = NAME(widen_##S)((patterns16){source[i]})[0] + factors->alpha * sum;                    \
+      floats rounded = {(float)exact};                                                                      \
+      patterns bits = (patterns)rounded;                                                                    \
+      if (rounded[0] != exact) bits[0] = (bits[0] - (fabs(rounded[0]) > fabs(exact))) | 1;                  \
+      uint16_t old = target[i], new = NAME(pattern_##S)(((floats)bits)[0]);                                 \
+      floats values = NAME(widen_##S)((patterns16){old, new});                                              \
+      sums->kept += delta[i] * ((double)values[1] - values[0]);                                             \
+      sums->changed += (size_t)(new != source[i]) - (size_t)(old != source[i]);                             \
+      target[i] = new;                                                                                      \
+    }                                                                                                       \
+  }
+
+REFINE(bf16)
+REFINE(f16)
+
+/* Product and addition for a strip of rows and a chunk of columns at a time, of which deltas and panels stay in the first-level
+   cache. */
+#define MERGE(S, F, P, D, MASKS, EXPONENT)                                                                  \
+  TARGET static void NAME(merge_##S)(const P *source, const lora_factors_##F *factors, size_t first,        \
+                                     size_t rows, P *target, lora_addition *sums) {                         \
+    D delta[STRIP * CHUNK(D)] __attribute__((aligned(64)));                                                 \
+    NAME(totals_##S) totals = {0};                                                                          \
+    size_t rank = factors->rank, columns = factors->columns;                                                \
+    for (size_t column = 0; column < columns; column += CHUNK(D)) {                                         \
+      size_t width = columns - column < CHUNK(D) ? columns - column : CHUNK(D);                             \
+      const D *panels = factors->panels + column * rank;                                                    \
+      for (size_t row = 0; row < rows; row += STRIP) {                                                      \
+        size_t height = rows - row < STRIP ? rows - row : STRIP;                                            \
+        const D *up = factors->up + (first + row) * rank;                                                   \
+        NAME(strip_##F)(up, height, panels, rank, width, (D)factors->alpha, delta);                         \
+        NAME(tally_##S) tally = {0};                                                                        \
+        for (size_t r = 0; r < height; r++) {                                                               \
+          size_t start = (row + r) * columns + column;                                                      \
+          const D *own = delta + r * CHUNK(D);                                                              \
+          tally.least = MAGNITUDE(P) + (MASKS){0};                                                          \
+          NAME(run_##S)(source + start, own, target + start, width, &tally);                                \
+          P limit = NAME(limit_##S)(factors, first + row + r, column / CHUNK(D));                           \
+          if (limit && (P)__builtin_reduce_min(tally.least) < limit)                                        \
+            NAME(refine_##S)(source + start, up + r * rank, panels, factors, own, limit, width,             \
+                             target + start, sums);                                                         \
+        }                                                                                                   \
+        if (__builtin_reduce_max(tally.most) >= EXPONENT)                                                   \
+          for (size_t r = 0; r < height; r++)                                                               \
+            NAME(settle_##S)(source + (row + r) * columns + column,                                         \
+                             target + (row + r) * columns + column, width, sums);                           \
+        NAME(count_##S)(&tally, &totals, sums);                                                             \
+      }                                                                                                     \
+    }                                                                                                       \
+    NAME(total_##S)(&totals, sums);                                                                         \
+  }
+
+MERGE(bf16, f32, uint16_t, float, masks16, 0x7F80)
+MERGE(f16, f32, uint16_t, float, masks16, 0x7C00)
+MERGE(f32, f64, uint32_t, double, masks8, 0x7F800000)
+
 #undef INLINE
 #undef TILE
 #undef PRODUCT
+#undef STRIP_PRODUCT
 #undef ADD
+#undef LIMIT
+#undef REFINE
+#undef MERGE

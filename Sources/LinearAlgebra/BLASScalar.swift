@@ -23,6 +23,8 @@ public struct BLASRoutines<Scalar: BLASScalar>: Sendable {
       _ a: Pointer, _ strideA: Int, _ b: Pointer, _ strideB: Int, _ beta: Scalar,
       _ c: MutablePointer, _ strideC: Int
     ) -> Void
+  /// Adds the products of the columns of a row-major matrix of `k` rows and `n` columns to the upper triangle of `c`.
+  let addGram: @Sendable (_ n: Int, _ k: Int, _ a: Pointer, _ c: MutablePointer) -> Void
   /// Column-major thin SVD, see `lora_sgesdd`.
   let singularValues:
     @Sendable (
@@ -38,6 +40,13 @@ public struct BLASRoutines<Scalar: BLASScalar>: Sendable {
       _ up: Pointer, _ rows: Int, _ panels: Pointer, _ rank: Int, _ first: Int, _ columns: Int,
       _ factor: Scalar, _ target: MutablePointer
     ) -> Void
+  /// Adds a packed product to stored elements, see `lora_merge_bf16`; false where there is no such kernel for the dtype.
+  let merge:
+    @Sendable (
+      _ dtype: DType, _ factors: PackedFactors<Scalar>, _ alpha: Double, _ rows: Range<Int>,
+      _ source: UnsafeRawPointer, _ target: UnsafeMutableRawPointer,
+      _ sums: UnsafeMutablePointer<lora_addition>
+    ) -> Bool
   /// Kernels for products with few directions, where this CPU and this type have them.
   let thin: ThinKernels<Scalar>?
 }
@@ -50,9 +59,24 @@ extension Float: BLASScalar {
         ta ? 1 : 0, tb ? 1 : 0, Int32(m), Int32(n), Int32(k), alpha, a, Int32(lda), b, Int32(ldb),
         beta, c, Int32(ldc))
     },
+    addGram: { n, k, a, c in unsafe lora_ssyrk(Int32(n), Int32(k), a, c) },
     singularValues: { m, n, a, s, u, vt in unsafe lora_sgesdd(Int32(m), Int32(n), a, s, u, vt) },
     orthonormalise: { m, n, a, r in unsafe lora_sqr(Int32(m), Int32(n), a, r) },
     addProduct: { unsafe lora_add_product_f32($0, $1, $2, $3, $4, $5, $6, $7) },
+    merge: { dtype, factors, alpha, rows, source, target, sums in
+      guard let kernel = unsafe dtype.singlePrecisionMerge else { return false }
+      // The error of a delta in units of 2^-24, by the probabilistic bound of Higham and Mary 2019 (doi:10.1137/18M1226312), where
+      // partial sums are within the product of the norms; a sum is close from where that is a unit of the dtype.
+      let error = Double(factors.rank).squareRoot() + 2
+      var factors = unsafe lora_factors_f32(
+        up: factors.up, panels: factors.panels, rank: factors.rank, columns: factors.columns,
+        alpha: alpha, tolerance: Float(error * 0x1p-24 * alpha.magnitude * kernel.unitsInOne),
+        row_norms: factors.rowNorms, chunk_norms: factors.chunkNorms)
+      unsafe kernel.run(
+        source.assumingMemoryBound(to: UInt16.self), &factors, rows.lowerBound, rows.count,
+        target.assumingMemoryBound(to: UInt16.self), sums)
+      return true
+    },
     thin: lora_has_low_rank_kernels() == 0
       ? nil
       : unsafe ThinKernels(
@@ -69,10 +93,41 @@ extension Double: BLASScalar {
         ta ? 1 : 0, tb ? 1 : 0, Int32(m), Int32(n), Int32(k), alpha, a, Int32(lda), b, Int32(ldb),
         beta, c, Int32(ldc))
     },
+    addGram: { n, k, a, c in unsafe lora_dsyrk(Int32(n), Int32(k), a, c) },
     singularValues: { m, n, a, s, u, vt in unsafe lora_dgesdd(Int32(m), Int32(n), a, s, u, vt) },
     orthonormalise: { m, n, a, r in unsafe lora_dqr(Int32(m), Int32(n), a, r) },
     addProduct: { unsafe lora_add_product_f64($0, $1, $2, $3, $4, $5, $6, $7) },
+    merge: { dtype, factors, alpha, rows, source, target, sums in
+      guard dtype == .f32 else { return false }
+      var factors = unsafe lora_factors_f64(
+        up: factors.up, panels: factors.panels, rank: factors.rank, columns: factors.columns,
+        alpha: alpha)
+      unsafe lora_merge_f32(
+        source.assumingMemoryBound(to: UInt32.self), &factors, rows.lowerBound, rows.count,
+        target.assumingMemoryBound(to: UInt32.self), sums)
+      return true
+    },
     thin: nil)
+}
+
+extension DType {
+  /// The kernel that merges into elements of this type in single precision, and how many units in the last place make a number at
+  /// most.
+  fileprivate var singlePrecisionMerge:
+    (
+      run: (
+        UnsafePointer<UInt16>?, UnsafePointer<lora_factors_f32>?, Int, Int,
+        UnsafeMutablePointer<UInt16>?, UnsafeMutablePointer<lora_addition>?
+      ) -> Void,
+      unitsInOne: Double
+    )?
+  {
+    switch self {
+    case .bf16: unsafe (lora_merge_bf16, 0x1p8)
+    case .f16: unsafe (lora_merge_f16, 0x1p11)
+    default: nil
+    }
+  }
 }
 
 /// Makes BLAS use one thread in the whole process, so that parallel work over tensors is ours alone.

@@ -112,6 +112,14 @@ func rowProducts<Scalar: BLASScalar>(_ a: Matrix<Scalar>, _ b: Matrix<Scalar>) -
   product(a.converted(to: Double.self), b.converted(to: Double.self), transposeSecond: true)
 }
 
+/// The products of the rows of a row-major matrix with each other, in float64.
+///
+/// - Returns: `rows x rows` sums, symmetric.
+func rowProducts<Scalar: BLASScalar>(_ a: Matrix<Scalar>) -> Matrix<Double> {
+  let wide = a.converted(to: Double.self)
+  return product(wide, wide, transposeSecond: true)
+}
+
 /// Writes the elements times a factor, in another precision, into a buffer, which is resized to fit.
 @specialized(where From == Float, To == Float)
 @specialized(where From == Float, To == Double)

@@ -41,7 +41,7 @@ public func fit<Source: BlockedMatrix>(
   let (width, rank) = (matrix.columns, down.rows)
   precondition(down.columns == width, "down has \(down.columns) columns, the matrix \(width)")
   let conditioned = Conditioned(down)
-  let downGram = rowProducts(conditioned.rows, conditioned.rows)
+  let downGram = rowProducts(conditioned.rows)
   let inverse = try pseudoInverse(downGram)
   let thin = ThinProduct(conditioned.rows)
   var up: [Source.Scalar] = []

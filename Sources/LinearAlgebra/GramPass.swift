@@ -35,7 +35,7 @@ struct GramPass<Scalar: BLASScalar> {
 }
 
 /// Lends elements times a factor in another precision; elements that are wanted as they are, without a copy.
-private func withElements<From: BLASScalar, To: BLASScalar>(
+func withElements<From: BLASScalar, To: BLASScalar>(
   of source: Span<From>, times factor: Double, scratch: inout [To], _ body: (Span<To>) -> Void
 ) {
   if From.self == To.self, factor == 1 {

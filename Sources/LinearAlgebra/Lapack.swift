@@ -62,6 +62,10 @@ func singularTriplets<Scalar: BLASScalar>(_ matrix: Matrix<Scalar>) throws(Surge
 
 /// Orthonormal rows that span the rows of a matrix, and the coefficients that give the rows back.
 ///
+/// By the Cholesky factor of their Gram matrix in float64, which is all matrix products; a second time where the rows were far
+/// from orthogonal (Yamamoto, Nakatsukasa, Yanagisawa & Fukaya 2015, doi:10.1553/etna_vol44s306), and by Householder reflections
+/// where they are too nearly dependent.
+///
 /// - Parameter matrix: At most as many rows as columns.
 /// - Returns: `basis`, of the same shape, and the square `factor` with `matrix = factor · basis`, lower triangular.
 /// - Throws: `la.memory` where LAPACK gets no workspace.
@@ -70,6 +74,12 @@ func orthonormalRows<Scalar: BLASScalar>(_ matrix: Matrix<Scalar>) throws(Surger
 {
   let (count, width) = (matrix.rows, matrix.columns)
   precondition(count <= width, "\(count) rows of width \(width) cannot be orthonormal")
+  if let first = choleskyRows(matrix) {
+    if first.independence > 0.1 { return (first.basis, first.factor.converted(to: Scalar.self)) }
+    if let second = choleskyRows(first.basis) {
+      return (second.basis, product(first.factor, second.factor).converted(to: Scalar.self))
+    }
+  }
   var basis = matrix.elements
   var factor = zeros(count * count, of: Scalar.self)
   if count > 0 {
@@ -79,6 +89,37 @@ func orthonormalRows<Scalar: BLASScalar>(_ matrix: Matrix<Scalar>) throws(Surger
     Matrix(rows: count, columns: width, elements: basis),
     Matrix(rows: count, columns: count, elements: factor)
   )
+}
+
+/// The rows multiplied by the inverse of the Cholesky factor of their Gram matrix; `nil` where they are nearly dependent.
+///
+/// Independence is the least part of a row's length that its predecessors leave.
+private func choleskyRows<Scalar: BLASScalar>(_ matrix: Matrix<Scalar>)
+  -> (basis: Matrix<Scalar>, factor: Matrix<Double>, independence: Double)?
+{
+  let n = matrix.rows
+  var factor = rowProducts(matrix)
+  let lengths = (0..<n).map { factor[$0, $0].squareRoot() }
+  // LAPACK's upper triangle is our lower one.
+  let failed = factor.withElements { (span) -> Bool in
+    unsafe span.withUnsafeMutableBufferPointer { elements in
+      guard let start = elements.baseAddress else { return false }
+      return unsafe lora_dcholesky(Int32(n), start) != 0
+    }
+  }
+  let independence = (0..<n).map { factor[$0, $0] / lengths[$0] }.min() ?? 1
+  guard !failed, independence > 1e-3 else { return nil }
+  var inverse = Matrix<Double>(rows: n, columns: n)
+  for column in 0..<n {
+    inverse[column, column] = 1 / factor[column, column]
+    for row in column + 1..<max(n, column + 1) {
+      var sum = 0.0
+      for k in column..<row { sum -= factor[row, k] * inverse[k, column] }
+      inverse[row, column] = sum / factor[row, row]
+      factor[column, row] = 0
+    }
+  }
+  return (product(inverse.converted(to: Scalar.self), matrix), factor, independence)
 }
 
 /// The inverse of a symmetric positive semidefinite matrix on the span of its well-determined part.

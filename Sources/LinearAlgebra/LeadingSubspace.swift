@@ -17,7 +17,7 @@ public struct SubspaceOptions: Sendable, Hashable {
   ///
   /// What the rounding of the elements themselves hides, some 1e-13 of the squared norm in float32, may be missing too.
   public var accuracy = 1e-4
-  /// Readings of the matrix after which the search gives up and decomposes exactly.
+  /// Readings of the matrix after which the search goes over to the Gram matrix of its shorter side.
   public var maximumPasses = 24
   /// The seed of the random numbers; the same seed gives the same bits.
   public var seed: UInt64 = 0x10_5A
@@ -41,7 +41,7 @@ public struct LeadingSubspace<Scalar: BLASScalar>: Sendable {
     case search
     /// The matrix is so small, or the rank so large, that decomposing it was cheaper.
     case exact
-    /// The search had not converged after the permitted number of readings, and the matrix was decomposed.
+    /// The search could not reach the accuracy, or so many directions were wanted that all were computed.
     case exactAfterSearch
   }
 
@@ -56,8 +56,10 @@ public struct LeadingSubspace<Scalar: BLASScalar>: Sendable {
   /// matrix was decomposed.
   ///
   /// Not a bound. It assumes that the start directions, which are random, were orthogonal to no leading
-  /// direction, and that a forecast of the search is off by at most four times as much as the one before it. Over the
-  /// spectra and shapes of the tests the truth stays below it or below 1e-7 of the norm.
+  /// direction. Of a search by readings it further assumes that a forecast is off by at most four times as much as the one
+  /// before it; of one in the Gram matrix, that the captured energy goes on growing by ever smaller steps, as a geometric
+  /// series of twice its last terms. Over the spectra and shapes of the tests the truth stays below it or below 1e-6 of the
+  /// norm.
   public var missingEnergy: Double
   /// How often the matrix was read.
   public var passes: Int
@@ -93,9 +95,12 @@ extension LeadingSubspace {
 /// arXiv:1504.05477), started from a random sketch (Halko, Martinsson & Tropp 2011, doi:10.1137/090771806). One
 /// reading applies `D` and its transpose to all new directions. It stops when the residuals of the Ritz vectors, and
 /// what they had foretold at the reading before, say that the captured energy cannot grow by more than the accuracy
-/// asked for; that is an estimate, see ``LeadingSubspace/missingEnergy``. Where little is left behind, as of a nearly
-/// exact low rank, the rounding of float32 products hides directions: the search then goes on in float64 from what it
-/// has. Small matrices are decomposed. Deterministic for given matrix, target and options; runs on the calling thread
+/// asked for; that is an estimate, see ``LeadingSubspace/missingEnergy``. Where many directions are wanted, or readings have
+/// cost as much, the Gram matrix of the shorter side is formed and searched by subspace iteration with a Chebyshev filter
+/// (Zhou & Saad 2006, doi:10.1016/j.jcp.2006.03.017), which stops by the growth of the captured energy and so needs no gap behind
+/// the wanted directions. Where little is left behind, as of a nearly exact low rank, the rounding of float32 products hides
+/// directions: the search then goes on in float64. Small matrices are decomposed, and those of which a third of all directions
+/// or more are wanted. Deterministic for given matrix, target and options; runs on the calling thread
 /// alone.
 ///
 /// - Parameters:
@@ -105,7 +110,7 @@ extension LeadingSubspace {
 /// - Returns: The subspace; of rank 0 for a matrix of zeros.
 /// - Throws: `SurgeryError` with id `la.not-finite` and the element's index, or what reading throws.
 /// - Complexity: Per reading O(*rows* · *columns* · *rank*) time. Memory for about 3 *rank* vectors each of
-///   `2 * columns + rows` elements, and the sketch.
+///   `2 * columns + rows` elements, and the sketch; or for the Gram matrix and about 8 *rank* vectors of its size.
 public func leadingSubspace<Source: BlockedMatrix>(
   of matrix: inout Source, target: SubspaceTarget, options: SubspaceOptions = SubspaceOptions()
 ) throws(SurgeryError) -> LeadingSubspace<Source.Scalar> {

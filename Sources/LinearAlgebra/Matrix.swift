@@ -67,6 +67,14 @@ public struct Matrix<Scalar: BLASScalar>: Sendable, Equatable {
     return Matrix(rows: kept, columns: columns, elements: slice(elements, 0..<kept * columns))
   }
 
+  /// The rows but for the first ones.
+  func dropFirst(_ count: Int) -> Matrix {
+    let dropped = min(count, rows)
+    return Matrix(
+      rows: rows - dropped, columns: columns,
+      elements: slice(elements, dropped * columns..<elements.count))
+  }
+
   /// The matrix in another precision, each element rounded to nearest even.
   public func converted<Other: BLASScalar>(to: Other.Type) -> Matrix<Other> {
     Matrix<Other>(

@@ -1,4 +1,5 @@
 internal import CTensorKernels
+public import Tensors
 
 /// The product of two low-rank factors, packed so that blocks of it can be added to blocks of a matrix.
 ///
@@ -12,6 +13,10 @@ public struct PackedProduct<Scalar: BLASScalar>: Sendable {
   private let up: Matrix<Scalar>
   /// `down` in panels of sixteen columns, the last padded with zeros.
   private let panels: [Scalar]
+  /// The norms of the rows of `up`.
+  private let rowNorms: [Float]
+  /// The largest norm of a column of `down` in each chunk of columns that a kernel takes.
+  private let chunkNorms: [Float]
   /// Columns of the product.
   public let columns: Int
   /// Rows of the product.
@@ -28,6 +33,14 @@ public struct PackedProduct<Scalar: BLASScalar>: Sendable {
     self.up = up
     columns = down.columns
     panels = packed(down.elements.span, rows: down.rows, columns: down.columns)
+    rowNorms = squaredRowNorms(up.elements.span, rows: up.rows, columns: up.columns).map {
+      Float($0.squareRoot())
+    }
+    let columnNorms = squaredColumnNorms(
+      down.elements.span, rows: down.rows, columns: down.columns)
+    chunkNorms = stride(from: 0, to: columns, by: LORA_CHUNK).map { start in
+      Float((columnNorms[start...].prefix(LORA_CHUNK).max() ?? 0).squareRoot())
+    }
   }
 
   /// Adds a part of the product to a block.
@@ -62,6 +75,100 @@ public struct PackedProduct<Scalar: BLASScalar>: Sendable {
       }
     }
   }
+}
+
+extension PackedProduct {
+  /// Adds whole rows of the product to stored elements and rounds each sum once to nearest even, in one pass.
+  ///
+  /// The result has the same bits on every machine and in whatever rows it is computed. In single precision, sums that all but
+  /// cancel are computed again in double precision, so that no result is further than a unit in the last place from the exact
+  /// one.
+  ///
+  /// - Parameters:
+  ///   - source: `rows.count * columns` elements of `dtype`, little-endian.
+  ///   - dtype: The type of source and target.
+  ///   - target: Receives as many elements of the same type.
+  ///   - rows: Rows of the product.
+  ///   - factor: Multiplies the product.
+  /// - Returns: What was done, or `nil` where there is no such kernel for the type and nothing was done.
+  /// - Complexity: O(*rows* · *columns* · *rank*).
+  public func add(
+    to source: RawSpan, of dtype: DType, into target: inout MutableRawSpan, rows: Range<Int>,
+    times factor: Double
+  ) -> AdditionSums? {
+    precondition(rows.lowerBound >= 0 && rows.upperBound <= self.rows, "rows outside the product")
+    let size = dtype.byteCount(ofElements: rows.count * columns)
+    precondition(source.byteCount == size && target.byteCount == size, "other elements")
+    var sums = lora_addition()
+    let isDone = withPointers { factors in
+      unsafe source.withUnsafeBytes { source in
+        unsafe target.withUnsafeMutableBytes { target in
+          guard let source = source.baseAddress, let target = target.baseAddress else {
+            return false
+          }
+          return unsafe Scalar.routines.merge(dtype, factors, factor, rows, source, target, &sums)
+        }
+      }
+    }
+    return isDone ? AdditionSums(sums) : nil
+  }
+
+  private func withPointers<Result>(_ body: (PackedFactors<Scalar>) -> Result) -> Result {
+    unsafe up.elements.withUnsafeBufferPointer { elements in
+      unsafe panels.withUnsafeBufferPointer { panels in
+        unsafe rowNorms.withUnsafeBufferPointer { rowNorms in
+          unsafe chunkNorms.withUnsafeBufferPointer { chunkNorms in
+            unsafe body(
+              PackedFactors(
+                up: elements.baseAddress, panels: panels.baseAddress, rank: up.columns,
+                columns: columns, rowNorms: rowNorms.baseAddress,
+                chunkNorms: chunkNorms.baseAddress))
+          }
+        }
+      }
+    }
+  }
+}
+
+/// The packed factors of a product as kernels take them, lent for one call.
+@safe
+struct PackedFactors<Scalar: BLASScalar> {
+  let up: UnsafePointer<Scalar>?
+  let panels: UnsafePointer<Scalar>?
+  let rank: Int
+  let columns: Int
+  let rowNorms: UnsafePointer<Float>?
+  let chunkNorms: UnsafePointer<Float>?
+}
+
+@specialized(where Scalar == Float)
+@specialized(where Scalar == Double)
+private func squaredRowNorms<Scalar: BLASScalar>(
+  _ source: Span<Scalar>, rows: Int, columns: Int
+) -> [Double] {
+  var result = [Double](repeating: 0, count: rows)
+  for row in 0..<rows {
+    for column in 0..<columns {
+      let value = Double(source[row &* columns &+ column])
+      result[row] += value * value
+    }
+  }
+  return result
+}
+
+@specialized(where Scalar == Float)
+@specialized(where Scalar == Double)
+private func squaredColumnNorms<Scalar: BLASScalar>(
+  _ source: Span<Scalar>, rows: Int, columns: Int
+) -> [Double] {
+  var result = [Double](repeating: 0, count: columns)
+  for row in 0..<rows {
+    for column in 0..<columns {
+      let value = Double(source[row &* columns &+ column])
+      result[column] += value * value
+    }
+  }
+  return result
 }
 
 /// The rows of a matrix cut into panels of sixteen columns, one after the other.

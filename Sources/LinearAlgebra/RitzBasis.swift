@@ -12,7 +12,7 @@ struct RitzBasis<Scalar: BLASScalar> {
   /// D times the basis vectors, one a column, in the groups in which they were added.
   private var images: [Matrix<Scalar>] = []
   /// The projection of G on the basis.
-  private var projected = Matrix<Double>(rows: 0, columns: 0)
+  private(set) var projected = Matrix<Double>(rows: 0, columns: 0)
 
   init(columns: Int) {
     basis = Matrix(rows: 0, columns: columns)

@@ -45,6 +45,22 @@ public struct Spectrum: Sendable, Hashable {
     self.elementNoise = elementNoise
   }
 
+  /// The spectrum of several matrices that all get the same rank: the energies add up rank by rank.
+  ///
+  /// It counts as incomplete, with as many values as are known of every matrix; of one of less rank than the others the
+  /// missing values are to be given as zeros.
+  ///
+  /// - Parameter spectra: The spectra; those without energy have no part in the number of values.
+  public init(together spectra: [Spectrum]) {
+    let changed = spectra.filter { $0.totalEnergy > 0 }
+    let count = changed.map(\.values.count).min() ?? 0
+    self.init(
+      values: (0..<count).map { index in
+        changed.reduce(0) { $0 + $1.values[index] * $1.values[index] }.squareRoot()
+      }, totalEnergy: changed.reduce(0) { $0 + $1.totalEnergy },
+      rows: spectra.reduce(0) { $0 + $1.rows }, columns: spectra.reduce(0) { $0 + $1.columns })
+  }
+
   /// Whether all singular values are known.
   public var isComplete: Bool { values.count == min(rows, columns) }
 

@@ -32,7 +32,9 @@ struct SubspaceSearch {
     if 3 * block >= shorter || isCheapToDecompose(matrix) {
       return try exact(&matrix, method: .exact)
     }
-    let survey = try Survey(of: &matrix, group: sketchGroup(matrix, block), random: &random)
+    let wantsGram = block * gramShare > shorter
+    let group = wantsGram ? 0 : sketchGroup(matrix, block)
+    let survey = try Survey(of: &matrix, group: group, random: &random)
     passes += 1
     guard survey.squaredNorm > 0 else {
       try refuseVanishedSquares(of: &matrix)
@@ -44,6 +46,7 @@ struct SubspaceSearch {
       target: target, accuracy: options.accuracy,
       energy: survey.squaredNorm * survey.scale * survey.scale,
       resolution: Double(Source.Scalar.ulpOfOne))
+    if wantsGram { return try throughGram(&matrix, survey, problem) }
     let directions = try start(survey.sketch, block: block)
     switch try iterate(&matrix, from: directions, problem, scale: survey.scale) {
     case .found(let found): return found.result(survey, passes: passes)
@@ -55,7 +58,35 @@ struct SubspaceSearch {
       }
     case .exhausted: break
     }
+    return try throughGram(&matrix, survey, problem)
+  }
+
+  /// Searches the Gram matrix of the shorter side, in float64 where float32 does not do, and decomposes as the last resort.
+  private mutating func throughGram<Source: BlockedMatrix>(
+    _ matrix: inout Source, _ survey: Survey<Source.Scalar>, _ problem: RitzProblem
+  ) throws(SurgeryError) -> LeadingSubspace<Source.Scalar> {
+    switch try filtered(&matrix, survey, problem, Source.Scalar.self) {
+    case .found(let found): return found.result(survey, passes: passes)
+    case .lostInRounding where Source.Scalar.self != Double.self:
+      if case .found(let found) = try filtered(&matrix, survey, problem, Double.self) {
+        return found.result(survey, passes: passes)
+      }
+    case .lostInRounding, .exhausted: break
+    }
     return try exact(&matrix, method: .exactAfterSearch)
+  }
+
+  private mutating func filtered<Source: BlockedMatrix, Scalar: BLASScalar>(
+    _ matrix: inout Source, _ survey: Survey<Source.Scalar>, _ problem: RitzProblem, _: Scalar.Type
+  ) throws(SurgeryError) -> FilteredSearch<Scalar>.Outcome {
+    let gram = try ShorterGram<Scalar>(of: &matrix, scale: survey.scale)
+    passes += gram.passes
+    let search = FilteredSearch(gram: gram.matrix, problem: problem)
+    let outcome = try search.run(&random)
+    guard gram.isOfRows, case .found(var found) = outcome else { return outcome }
+    found.vectors = try gram.rightVectors(for: found.vectors, of: &matrix, scale: survey.scale)
+    passes += 1
+    return .found(found)
   }
 
   /// How an iteration ended.
@@ -63,7 +94,7 @@ struct SubspaceSearch {
     case found(FoundDirections<Scalar>)
     /// The rounding of the products hides what is still missing; a wider precision goes on from these directions.
     case lostInRounding(Matrix<Scalar>)
-    /// The readings allowed are used up, or decomposing has become cheaper.
+    /// The readings allowed are used up, or have cost as much as the Gram matrix of the shorter side would.
     case exhausted
   }
 
@@ -89,8 +120,8 @@ struct SubspaceSearch {
       }
       if state.isConverged || directions.rows == 0 { return .found(try state.found()) }
       forecast = state.isRankKnown ? try state.forecast() : nil
-      directions = try state.nextDirections(in: basis, block: block)
-      if 2 * (basis.count + directions.rows) > shorter, !state.isRankKnown { break }
+      directions = try state.nextDirections(block: block)
+      if 4 * (basis.count + directions.rows) > shorter { break }
     }
     return .exhausted
   }
@@ -131,19 +162,21 @@ struct SubspaceSearch {
     var directions = try basis.complement(
       of: random.matrix(rows: count, columns: width, of: Scalar.self))
     guard sketch.rows > 0 else { return directions }
-    for _ in 0..<sketchPasses {
+    for _ in 1..<sketchPasses {
       let pass = try GramPass(over: &sketch, directions: directions, scale: 1)
       basis.append(directions, pass)
-      let (_, residuals) = basis.ritzVectors(try basis.eigenpairs(), count: count)
-      directions = try basis.complement(of: residuals)
+      directions = try basis.complement(of: pass.gram)
       if directions.rows == 0 { break }
     }
-    let pairs = try basis.eigenpairs()
-    let (vectors, residuals) = basis.ritzVectors(pairs, count: block)
-    let improved = powerStep(vectors, residuals, pairs.values, shift: 0)
-    return try RitzBasis<Scalar>(columns: width).complement(of: improved)
+    let last = try GramPass(over: &sketch, directions: directions, scale: 1)
+    basis.append(directions, last)
+    return try basis.freeStep(towards: last.gram, shift: 0, keeping: block)
   }
 }
+
+/// Where a block holds more than one in this many directions of the shorter side, its Gram matrix is formed at once: two
+/// blocks read would cost more than half of it, and could not be told to be enough before a third.
+private let gramShare = 16
 
 /// Passes over the sketch: more would only resolve what the sketch has and the matrix has not.
 private let sketchPasses = 4
@@ -163,23 +196,4 @@ struct FoundDirections<Scalar: BLASScalar> {
       squaredNorm: survey.squaredNorm, missingEnergy: missing / (survey.scale * survey.scale),
       passes: passes, method: .search)
   }
-}
-
-/// Each Ritz vector moved by its residual, as half a step of inverse iteration would: `v + r / (θ - shift)`.
-///
-/// What the matrix does to the vectors is known, so this costs no reading. Moves larger than the vector itself are
-/// not made: there the residual is noise.
-func powerStep<Scalar: BLASScalar>(
-  _ vectors: Matrix<Scalar>, _ residuals: Matrix<Scalar>, _ values: [Double], shift: Double
-) -> Matrix<Scalar> {
-  let width = vectors.columns
-  var moved = vectors.elements
-  for row in 0..<vectors.rows {
-    let source = residuals.elements.span
-    let squares = sumOfSquares(source.extracting(row * width..<(row + 1) * width))
-    let divisor = values[row] - shift
-    guard divisor > 0, squares < divisor * divisor else { continue }
-    add(Scalar(1 / divisor), source, row * width, to: &moved, row * width, count: width)
-  }
-  return Matrix(rows: vectors.rows, columns: width, elements: moved)
 }

@@ -1,4 +1,4 @@
-import CTensorKernels
+package import CTensorKernels
 
 /// What adding deltas to stored elements did.
 public struct AdditionSums: Sendable, Hashable {
@@ -17,6 +17,16 @@ public struct AdditionSums: Sendable, Hashable {
 
   /// Nothing added.
   public init() {}
+
+  /// What a kernel found.
+  package init(_ raw: lora_addition) {
+    squaredWeight = raw.squared_weight
+    squaredDelta = raw.squared_delta
+    kept = raw.kept
+    changed = raw.changed
+    nonFinite = raw.non_finite
+    loss.overflowed = raw.overflowed
+  }
 
   /// Adds the sums of another block.
   public static func += (left: inout Self, right: Self) {
@@ -90,14 +100,7 @@ extension ElementConversion {
         }
       }
     }
-    var sums = AdditionSums()
-    sums.squaredWeight = raw.squared_weight
-    sums.squaredDelta = raw.squared_delta
-    sums.kept = raw.kept
-    sums.changed = raw.changed
-    sums.nonFinite = raw.non_finite
-    sums.loss.overflowed = raw.overflowed
-    return sums
+    return AdditionSums(raw)
   }
 
   /// The sums of a change that was made by other means, element by element.

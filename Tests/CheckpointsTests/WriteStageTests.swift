@@ -32,11 +32,45 @@ import Testing
     for part in parts[..<middle] {
       try first.write(expected.span.bytes.extracting(part), to: out, at: UInt64(part.lowerBound))
     }
+    try first.flush()
     for part in parts[middle...].shuffled(using: &random) {
       try second.write(expected.span.bytes.extracting(part), to: out, at: UInt64(part.lowerBound))
     }
-    try first.flush()
     try second.flush()
+    try out.flush(mode: 0o600)
+    #expect(try folder.bytes("out") == expected)
+  }
+
+  /// Bytes made in place, and taken from elsewhere, by turns.
+  @Test(arguments: 0..<12 as Range<UInt64>) func makesPartsInPlace(seed: UInt64) throws {
+    let folder = try TemporaryFolder()
+    var random = SeededGenerator(state: seed)
+    let expected = (0..<Int.random(in: 1...200_000, using: &random)).map { _ in
+      UInt8.random(in: 0...255, using: &random)
+    }
+    let out = try file(folder, size: expected.count)
+    let stage = WriteStage(capacity: 4 * 4096)
+    // The bytes before are another worker's.
+    var position = min(expected.count, Int.random(in: 0...9000, using: &random))
+    try stage.write(expected.span.bytes.extracting(0..<position), to: out, at: 0)
+    try stage.flush()
+    while position < expected.count {
+      let count = min(expected.count - position, Int.random(in: 1...20_000, using: &random))
+      if Bool.random(using: &random) {
+        try stage.fill(count, of: out, at: UInt64(position)) { room in
+          for index in 0..<count {
+            room.storeBytes(of: expected[position + index], toByteOffset: index, as: UInt8.self)
+          }
+        }
+      } else {
+        try stage.write(
+          expected.span.bytes.extracting(position..<position + count), to: out,
+          at: UInt64(position))
+      }
+      position += count
+    }
+    try stage.flush()
+    try out.flush(mode: 0o600)
     #expect(try folder.bytes("out") == expected)
   }
 
@@ -54,6 +88,7 @@ import Testing
       try stage.flush()
       try stage.flush()
     }
+    try out.flush(mode: 0o600)
     #expect(waits == (out.isDirect ? 3 : 0))
     #expect(try folder.bytes("out") == bytes)
   }

@@ -91,8 +91,9 @@ struct CountingBlocks<Scalar: BLASScalar>: BlockedMatrix {
   }
 }
 
-/// `base` to a positive real power, without a libc import.
+/// `base` to a real power, without a libc import.
 func power(_ base: Double, _ exponent: Double) -> Double {
+  if exponent < 0 { return 1 / power(base, -exponent) }
   // Repeated square roots give every binary digit of the exponent.
   var (result, root, rest) = (1.0, base, exponent)
   while rest >= 1 { result *= base; rest -= 1 }

@@ -152,7 +152,7 @@ struct ConvertAdapterTests {
     try Self.llama(in: folder)
     try Self.loha(in: folder)
     let error = surgeryError {
-      try Self.convert(folder("loha.safetensors"), to: folder("out"), .peft) {
+      try Self.convert(folder("loha.safetensors"), to: folder("out"), .mlx) {
         $0.base = folder("base")
       }
     }

@@ -82,19 +82,6 @@ struct MergeModelTests {
     #expect(result.config.contains(#""vocab_size": 5"#))
   }
 
-  @Test func hashesOfTheTensorsAreNotCopied() throws {
-    let pair = try Pair(.f32, shapes: [[8, 8]], seed: 21)
-    try Files.write(
-      pair.tensors, to: pair.base,
-      metadata: ["sshs_model_hash": "ab", "modelspec.hash_sha256": "0xcd", "modelspec.title": "t"])
-    let request = pair.request()
-    let report = try request.run()
-    let metadata = try #require(try Checkpoint(opening: request.output).files.first).file.metadata
-    #expect(metadata["modelspec.title"] == "t")
-    #expect(metadata["sshs_model_hash"] == nil && metadata["modelspec.hash_sha256"] == nil)
-    #expect(report.warnings.contains { $0.contains("sshs_model_hash") })
-  }
-
   @Test func shardsBehindSymbolicLinksAreRead() throws {
     let pair = try Pair(.f32, shapes: [[8, 8]], seed: 22)
     let (blobs, snapshot) = (pair.scratch.file("blobs"), pair.scratch.file("snapshots/rev"))

@@ -195,6 +195,7 @@ extension CompactDecoder {
     switch try text(json, "square") {
     case "straight": square = .straight
     case "transposed": square = .transposed
+    case "marked": square = .asMarked
     case "unknown": square = .unknown
     case let other: throw unknown("a rule for square experts", other)
     }

@@ -181,6 +181,7 @@ extension CompactEncoder {
       switch update.square {
       case .straight: "straight"
       case .transposed: "transposed"
+      case .asMarked: "marked"
       case .unknown: "unknown"
       }
     return .kind(

@@ -25,7 +25,7 @@ struct MLXWriter: DialectWriter {
     var writer = MLXWriter(
       file: AdapterFileBuilder(dtype: options.dtype),
       rank: adapter.modules.compactMap(\.update.rank).max() ?? 1,
-      scale: PEFTWriter.commonest(adapter.modules.compactMap(\.scale)) ?? 1)
+      scale: PEFTRanks.commonest(adapter.modules.compactMap(\.scale)) ?? 1)
     for module in adapter.modules { try writer.add(module) }
     let decomposed = adapter.modules.count { $0.update is Decomposed }
     guard decomposed == 0 || decomposed == adapter.modules.count else {

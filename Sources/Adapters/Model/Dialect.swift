@@ -45,4 +45,7 @@ extension Dialect {
     case .diffusers, .loralib, .mlx, .gguf, .torchtune, .litgpt, .rTorch, .handWritten: .none
     }
   }
+
+  /// Whether the dialect is written with changes of experts that are stacked in one tensor.
+  public var holdsExpertStacks: Bool { self == .peft || self == .compact }
 }

@@ -55,6 +55,14 @@ public struct Factor: Sendable {
     return adding(.transpose(rows: rows, columns: columns), rows: columns, columns: rows)
   }
 
+  /// The view with each of the matrices that lie below each other in it transposed, still below each other.
+  func transposed(matrices count: Int) -> Factor {
+    precondition(count > 0 && rows.isMultiple(of: count), "\(rows) rows of \(count) matrices")
+    let (height, width) = (rows / count, columns)
+    return transposed().reshaped(rows: width * count, columns: height)
+      .rows(in: (0..<count).flatMap { matrix in (0..<width).map { $0 * count + matrix } })
+  }
+
   /// Some rows of the view.
   public func rows(_ range: Range<Int>) -> Factor {
     precondition(range.lowerBound >= 0 && range.upperBound <= rows, "rows \(range) of \(rows)")

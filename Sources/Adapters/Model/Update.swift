@@ -112,6 +112,20 @@ public protocol LoadedUpdate<Scalar>: Sendable {
     to block: inout Matrix<Scalar>, rows: Range<Int>, columns: Range<Int>, weight: Double
   ) throws(SurgeryError)
 
+  /// Adds the change to whole rows of stored elements and rounds each sum once, where that can be done in one pass.
+  ///
+  /// - Parameters:
+  ///   - source: The rows' elements, little-endian.
+  ///   - dtype: The type of source and target.
+  ///   - target: Receives as many elements of the same type.
+  ///   - rows: Rows of the `out x in` matrix.
+  ///   - weight: The user's weight of the adapter; negative to take the change out.
+  /// - Returns: What was done, or `nil` where it cannot and nothing was done.
+  func add(
+    to source: RawSpan, of dtype: DType, into target: inout MutableRawSpan, rows: Range<Int>,
+    weight: Double
+  ) -> AdditionSums?
+
   /// The change of a block at weight 1, where it does not depend on the target; else `nil`.
   ///
   /// - Parameters:
@@ -119,6 +133,14 @@ public protocol LoadedUpdate<Scalar>: Sendable {
   ///   - columns: Columns of the `out x in` matrix.
   /// - Returns: The delta with the module's scale in it.
   func delta(rows: Range<Int>, columns: Range<Int>) -> Matrix<Scalar>?
+}
+
+extension LoadedUpdate {
+  /// Nothing: product and addition are separate passes.
+  public func add(
+    to source: RawSpan, of dtype: DType, into target: inout MutableRawSpan, rows: Range<Int>,
+    weight: Double
+  ) -> AdditionSums? { nil }
 }
 
 /// A loaded update that adds something which does not depend on its target.

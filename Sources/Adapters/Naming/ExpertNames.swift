@@ -1,3 +1,5 @@
+import Tensors
+
 /// Names of the experts of a mixture, one by one in checkpoints, stacked in memory and in adapters
 /// (transformers:src/transformers/conversion_mapping.py, `MergeModulelist`; mlx-lm:mlx_lm/models/switch_layers.py).
 enum ExpertNames {
@@ -53,14 +55,36 @@ enum ExpertNames {
     }
   }
 
+  /// Stacks that checkpoints have under names of their own: GraniteMoE's and Aria's.
+  private static let renamedStacks = [
+    (".block_sparse_moe.input_linear", ".block_sparse_moe.experts.gate_up_proj"),
+    (".block_sparse_moe.output_linear", ".block_sparse_moe.experts.down_proj"),
+    (".experts.fc1", ".experts.gate_up_proj"), (".experts.fc2", ".experts.down_proj"),
+  ]
+
+  /// The parameter in memory that a module of a checkpoint is, where it is a stack under a name of its own.
+  static func parameter(ofStack path: String) -> String? {
+    for (old, new) in renamedStacks where path.hasSuffix(old) {
+      return "\(path.dropLast(old.count))\(new)"
+    }
+    return nil
+  }
+
+  /// Parameters of the experts' module in the order in which models register them.
+  static let registrationOrder = ["gate_up_proj", "gate_proj", "up_proj", "down_proj"]
+
+  /// Whether a tensor stacks the matrices of experts, and is no kernel of a convolution: by the names that experts have.
+  static func isStack(_ tensor: TensorInfo) -> Bool {
+    tensor.shape.rank == 3
+      && tensor.name.text.split(separator: ".").contains {
+        ["experts", "switch_mlp", "block_sparse_moe", "moe"].contains($0)
+      }
+  }
+
   /// Parameters of the experts' module that they make up together: of each expert first the gate's rows, then those of the other
   /// matrix that multiplies the input.
   static func stackedAliases(of path: String) -> [Alias] {
-    // GraniteMoE's checkpoints have the stacks, under names of their own.
-    for (old, new) in [("input_linear", "gate_up_proj"), ("output_linear", "down_proj")]
-    where path.hasSuffix(".block_sparse_moe.\(old)") {
-      return [Alias(module: "\(path.dropLast(old.count))experts.\(new)")]
-    }
+    if let parameter = parameter(ofStack: path) { return [Alias(module: parameter)] }
     guard let (blocks, expert, role) = parts(of: path) else { return [] }
     return blocks.map { block in
       switch role {

@@ -20,6 +20,8 @@ public struct FittingTarget: Sendable {
   public var enabledParts: [Bool]?
   /// The rows of the tensors that make up a fused module, where the base splits what the adapter changes as one.
   public var pieces: [Int]?
+  /// Whether the model's class marks its experts as stored `in x out`.
+  public var hasTransposedExperts = false
   /// The attention heads of the base, where its configuration tells them.
   public var heads: AttentionHeads?
 

@@ -74,6 +74,8 @@ struct ModuleFitting {
       knownTransposed: architecture.isTransposed(tensor),
       configuredTransposed: configuredTransposed, modelType: architecture.modelType,
       enabledParts: options.enabledParts(module.name),
+      hasTransposedExperts: base[tensor].flatMap { architecture.expertStack($0.info) }?.isTransposed
+        ?? false,
       heads: AttentionHeads(config: base.config))
   }
 

@@ -135,6 +135,13 @@ struct LoadedLowRank<Scalar: BLASScalar>: AdditiveUpdate {
   ) {
     product.add(to: &block, rows: rows, columns: columns, times: Scalar(-scale * weight))
   }
+
+  func add(
+    to source: RawSpan, of dtype: DType, into target: inout MutableRawSpan, rows: Range<Int>,
+    weight: Double
+  ) -> AdditionSums? {
+    product.add(to: source, of: dtype, into: &target, rows: rows, times: scale * weight)
+  }
 }
 
 extension Matrix {

@@ -13,6 +13,8 @@ public struct StackedLowRank: Update {
     case straight
     /// As `in x out`.
     case transposed
+    /// As the model's class says: `in x out` where it is marked so.
+    case asMarked
     /// Nobody knows.
     case unknown
   }
@@ -46,6 +48,24 @@ public struct StackedLowRank: Update {
     expertRank = rank
   }
 
+  /// The change `left · right` of every matrix as it is stored, with the factors of one expert after those of the other.
+  ///
+  /// - Parameters:
+  ///   - left: `(experts · rows) x rank`.
+  ///   - right: `(experts · rank) x columns`.
+  ///   - stack: The stack.
+  /// - Throws: `adapter.dtype`.
+  public init(left: Factor, right: Factor, of stack: ExpertStack) throws(SurgeryError) {
+    let (up, down) =
+      stack.isTransposed
+      ? (right.transposed(matrices: stack.count), left.transposed(matrices: stack.count))
+      : (left, right)
+    try self.init(
+      up: up, down: down, rank: left.columns,
+      square: stack.isTransposed ? .transposed : .straight, isExpertMajor: true)
+    isTransposed = stack.isTransposed
+  }
+
   /// LoRA.
   public var algorithm: String { "lora" }
   /// A stack of experts.
@@ -76,6 +96,7 @@ public struct StackedLowRank: Update {
     if straight && transposed {
       switch target.saidTransposed.map({ $0 ? SquareRule.transposed : .straight }) ?? square {
       case .straight: fitted.isTransposed = false
+      case .asMarked: fitted.isTransposed = target.hasTransposedExperts
       case .transposed: fitted.isTransposed = true
       case .unknown:
         throw SurgeryError.adapter(
@@ -91,6 +112,34 @@ public struct StackedLowRank: Update {
       update: fitted, isTransposed: false, storedRows: dimensions[0] * dimensions[1])
   }
 
+  /// `up` with the expert fastest, `out x (rank · experts)`, as PEFT stores it.
+  var upByRank: Factor {
+    guard isExpertMajor else { return up }
+    return up.reshaped(rows: experts, columns: outputs * expertRank).transposed()
+      .reshaped(rows: outputs, columns: expertRank * experts)
+  }
+
+  /// `up` with one expert after the other, `(experts · out) x rank`.
+  private var upByExpert: Factor {
+    if isExpertMajor { return up }
+    return up.reshaped(rows: outputs * expertRank, columns: experts).transposed()
+      .reshaped(rows: experts * outputs, columns: expertRank)
+  }
+
+  /// The same change of a stack, once fitted, with factors for matrices that lie as a model's class says.
+  ///
+  /// - Parameter stack: The stack that the change was fitted to.
+  /// - Returns: The change.
+  /// - Throws: `adapter.dtype`.
+  public func oriented(as stack: ExpertStack) throws(SurgeryError) -> StackedLowRank {
+    if isTransposed == stack.isTransposed { return self }
+    var turned = try StackedLowRank(
+      up: down.transposed(matrices: experts), down: upByExpert.transposed(matrices: experts),
+      rank: expertRank, square: stack.isTransposed ? .transposed : .straight, isExpertMajor: true)
+    turned.isTransposed = stack.isTransposed
+    return turned
+  }
+
   /// The change of some rows of one expert, once fitted; `nil` where the rows are of several.
   func slice(rows: Range<Int>) -> LowRank? {
     let height = self.rows / max(experts, 1)
@@ -99,10 +148,7 @@ public struct StackedLowRank: Update {
     else { return nil }
     let expert = rows.lowerBound / height
     let first = rows.lowerBound - expert * height
-    let own =
-      isExpertMajor
-      ? up.rows((expert * outputs)..<((expert + 1) * outputs))
-      : up.transposed().rows(in: (0..<expertRank).map { $0 * experts + expert }).transposed()
+    let own = upByExpert.rows((expert * outputs)..<((expert + 1) * outputs))
     let inner = down.rows((expert * expertRank)..<((expert + 1) * expertRank))
     let (upper, lower) =
       isTransposed ? (inner.transposed(), own.transposed()) : (own, inner)

@@ -83,6 +83,13 @@ extension Adapter {
         "a module that enlarges its base tensor", in: writer.dialect, module.name,
         hint: "--base gives the model; the enlarged tensor is then stored in full")
     }
+    if let stack = modules.first(where: { $0.update is StackedLowRank }),
+      !writer.dialect.holdsExpertStacks
+    {
+      throw SurgeryError.inexpressible(
+        stack.update.summary, in: writer.dialect, stack.target.tensorName,
+        hint: "--to peft or compact holds it; --exclude leaves it out")
+    }
     return try writer.plan(try solvedWithoutBase(for: options.dialect), to: path, options: options)
   }
 }

@@ -21,3 +21,8 @@ void lora_difference_f32(const float *minuend, const float *subtrahend, float *o
 
 /* The same from float16 patterns; returns how many it did, as above. */
 size_t lora_difference_f16(const uint16_t *minuend, const uint16_t *subtrahend, float *out, size_t count);
+
+/* SHA-256 of whole blocks of 64 bytes, added to a state of eight words: with the processor's instructions where it has
+   them, and without. */
+void lora_sha256(uint32_t *state, const uint8_t *data, size_t blocks);
+void lora_sha256_plain(uint32_t *state, const uint8_t *data, size_t blocks);

@@ -6,7 +6,10 @@
    and rounded. Which products and sums are fused is fixed and every sum has one order, so that the same input gives
    the same bits on every machine and whatever blocks it comes in: a record of differences can rely on them. */
 
-enum { LORA_PANEL = 16 /* columns of one packed panel */ };
+enum {
+  LORA_PANEL = 16,  /* columns of one packed panel */
+  LORA_CHUNK = 256, /* columns that share one norm */
+};
 
 /* target += alpha * (up panels) for `rows` rows and the columns `first` to `first + columns` of the product.
    `up` is rows x rank; `panels` holds the other factor in panels of LORA_PANEL columns, each rank x LORA_PANEL, the last
@@ -33,3 +36,30 @@ void lora_add_f16(const uint16_t *source, const float *delta, uint16_t *target, 
                   lora_addition *sums);
 void lora_add_f32(const uint32_t *source, const double *delta, uint32_t *target, size_t count,
                   lora_addition *sums);
+
+/* Low-rank factors. */
+typedef struct {
+  const float *up;     /* rows x rank */
+  const float *panels; /* as above */
+  size_t rank, columns;
+  double alpha;
+  /* Sums whose magnitude is less than `tolerance` times the norm of their row of `up` times the largest norm of a column of
+     `down` in their chunk of LORA_CHUNK columns are computed in double precision instead, and rounded once. */
+  float tolerance;
+  const float *row_norms, *chunk_norms;
+} lora_factors_f32;
+
+typedef struct {
+  const double *up, *panels;
+  size_t rank, columns;
+  double alpha;
+} lora_factors_f64;
+
+/* target = source + alpha * (up panels) for the rows from `first` on, whole rows: both halves at once, with the same bits but
+   for what `tolerance` says, and the same sums in another order. */
+void lora_merge_bf16(const uint16_t *source, const lora_factors_f32 *factors, size_t first, size_t rows,
+                     uint16_t *target, lora_addition *sums);
+void lora_merge_f16(const uint16_t *source, const lora_factors_f32 *factors, size_t first, size_t rows,
+                    uint16_t *target, lora_addition *sums);
+void lora_merge_f32(const uint32_t *source, const lora_factors_f64 *factors, size_t first, size_t rows,
+                    uint32_t *target, lora_addition *sums);

@@ -67,6 +67,7 @@ public struct PlannedTensor: Sendable, Hashable {
 public final class CheckpointWriter: Sendable {
   private let plan: CheckpointPlan
   private let transaction: OutputTransaction
+  private let interruption: Interruption
   private let files: [OutputFile]
   private let writers: [any TensorFileWriter]
 
@@ -82,6 +83,7 @@ public final class CheckpointWriter: Sendable {
     _ plan: CheckpointPlan, replacing: Bool, inputs: [InputFile], interruption: Interruption
   ) throws(SurgeryError) {
     self.plan = plan
+    self.interruption = interruption
     transaction = try OutputTransaction(
       path: plan.path, kind: plan.kind, replacing: replacing, inputs: inputs,
       interruption: interruption)
@@ -144,6 +146,27 @@ public final class CheckpointWriter: Sendable {
     try writers[place.file].write(bytes, tensor: place.tensor, at: offset, through: stage)
   }
 
+  /// Writes bytes of a planned tensor that are made in place; any thread, any order, unless its file is sequential.
+  ///
+  /// - Parameters:
+  ///   - count: How many bytes.
+  ///   - place: The tensor.
+  ///   - offset: Position of the bytes in the tensor.
+  ///   - stage: Where they are made and may wait.
+  ///   - make: Fills the room for the bytes.
+  /// - Throws: `io.write` or `output.no-space`, and what `make` throws.
+  public func fill(
+    _ count: Int, of place: PlannedTensor, at offset: Int, through stage: WriteStage,
+    _ make: (inout MutableRawSpan) throws(SurgeryError) -> Void
+  ) throws(SurgeryError) {
+    if let start = writers[place.file].plainOffset(of: place.tensor) {
+      return try stage.fill(count, of: files[place.file], at: start + UInt64(offset), make)
+    }
+    try stage.withScratch(count, make) { (bytes) throws(SurgeryError) in
+      try writers[place.file].write(bytes, tensor: place.tensor, at: offset, through: stage)
+    }
+  }
+
   /// Writes all of a planned tensor as whole numbers with a step a row.
   ///
   /// - Parameters:
@@ -179,11 +202,9 @@ public final class CheckpointWriter: Sendable {
     var position = range.lowerBound
     while position < range.upperBound {
       let size = min(range.upperBound - position, scratch.count)
-      try scratch.withMutableRawSpan(0..<size) { (target) throws(SurgeryError) in
+      try fill(size, of: place, at: position, through: stage) { (target) throws(SurgeryError) in
         try reader.read(at: position, into: &target)
       }
-      try unsafe writers[place.file].write(
-        scratch.span.extracting(0..<size).bytes, tensor: place.tensor, at: position, through: stage)
       position += size
     }
   }
@@ -201,7 +222,10 @@ public final class CheckpointWriter: Sendable {
   /// - Throws: `io.…`, `output.…`; nothing is visible then.
   public func finish() throws(SurgeryError) {
     for writer in writers { try writer.finish() }
-    for (file, planned) in zip(files, plan.files) { try readBack(file, as: planned) }
+    for (file, planned) in zip(files, plan.files) {
+      try ContentHashes.complete(planned, file, interruption: interruption)
+      try readBack(file, as: planned)
+    }
     try transaction.prepare(files)
   }
 

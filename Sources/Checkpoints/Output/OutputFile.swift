@@ -1,3 +1,4 @@
+import Synchronization
 import SystemPackage
 public import Tensors
 
@@ -11,6 +12,19 @@ public final class OutputFile: Sendable {
   private let direct: FileDescriptor?
   /// Bytes that the file will have, where known.
   private let size: UInt64?
+
+  /// Parts of pages that wait for the end.
+  ///
+  /// Writing them through the page cache locks the file: all direct writes would have to end before each, and wait for it.
+  private let edges = Mutex<Edges>(Edges())
+
+  private struct Edges {
+    var parts: [(offset: UInt64, bytes: [UInt8])] = []
+    var byteCount = 0
+  }
+
+  /// The most bytes of `edges`.
+  private static let maximumEdges = 4 << 20
 
   /// From this size on a file is written past the page cache where the system can: what is smaller fits there whole, is flushed
   /// in a moment, and is likely to be read again soon.
@@ -115,7 +129,8 @@ public final class OutputFile: Sendable {
     if let error { throw failure("write", error) }
   }
 
-  /// Writes a part of page-aligned memory, its whole pages past the page cache.
+  /// Writes a part of page-aligned memory, its whole pages past the page cache; what is left of it is written by ``flush(mode:)`` at
+  /// the latest.
   ///
   /// - Parameters:
   ///   - memory: What to write; its first byte belongs at a multiple of `PageMemory.pageSize` in the file.
@@ -127,20 +142,41 @@ public final class OutputFile: Sendable {
     precondition(offset % UInt64(page) == UInt64(range.lowerBound % page), "memory is not aligned")
     let start = min(range.upperBound, (range.lowerBound + page - 1) / page * page)
     let end = max(start, range.upperBound / page * page)
-    for part in [range.lowerBound..<start, start..<end, end..<range.upperBound] where !part.isEmpty
-    {
-      let position = offset + UInt64(part.lowerBound - range.lowerBound)
-      var error = unsafe memory.withBytes(part) {
-        unsafe Self.write(
-          $0, to: part == start..<end ? direct ?? descriptor : descriptor, at: position)
+    for part in [range.lowerBound..<start, end..<range.upperBound] where !part.isEmpty {
+      try keep(
+        unsafe memory.withBytes(part) { unsafe [UInt8]($0) },
+        at: offset + UInt64(part.lowerBound - range.lowerBound))
+    }
+    if start == end { return }
+    let position = offset + UInt64(start - range.lowerBound)
+    var error = unsafe memory.withBytes(start..<end) {
+      unsafe Self.write($0, to: direct ?? descriptor, at: position)
+    }
+    if error == .invalidArgument {
+      // A file system with larger blocks, or one that takes the flag and not the writes.
+      error = unsafe memory.withBytes(start..<end) {
+        unsafe Self.write($0, to: descriptor, at: position)
       }
-      if error == .invalidArgument {
-        // A file system with larger blocks, or one that takes the flag and not the writes.
-        error = unsafe memory.withBytes(part) {
-          unsafe Self.write($0, to: descriptor, at: position)
-        }
-      }
-      if let error { throw failure("write", error) }
+    }
+    if let error { throw failure("write", error) }
+  }
+
+  private func keep(_ bytes: [UInt8], at offset: UInt64) throws(SurgeryError) {
+    let isFull = edges.withLock { edges in
+      edges.parts.append((offset, bytes))
+      edges.byteCount += bytes.count
+      return edges.byteCount >= Self.maximumEdges
+    }
+    if isFull { try writeEdges() }
+  }
+
+  private func writeEdges() throws(SurgeryError) {
+    let edges = edges.withLock { edges in
+      defer { edges = Edges() }
+      return edges
+    }
+    for edge in edges.parts.sorted(by: { $0.offset < $1.offset }) {
+      try write(edge.bytes, at: edge.offset)
     }
   }
 
@@ -212,8 +248,9 @@ public final class OutputFile: Sendable {
     }
   }
 
-  /// Sets the mode, flushes to disk and closes nothing yet: the descriptor closes with the object.
+  /// Writes what is left, sets the mode, flushes to disk and closes nothing yet: the descriptor closes with the object.
   func flush(mode: UInt32) throws(SurgeryError) {
+    try writeEdges()
     do throws(Errno) {
       try FileSystem.setMode(mode, of: descriptor)
       try FileSystem.flush(descriptor)

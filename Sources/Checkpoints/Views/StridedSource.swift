@@ -44,6 +44,23 @@ struct StridedSource: TensorSource {
 }
 
 extension StoredTensor {
+  /// One of the parts that the first dimension counts, such as a matrix of a stack; `nil` where there is none of this number,
+  /// or where an element is no whole number of bytes.
+  ///
+  /// - Parameter index: The position in the first dimension.
+  /// - Returns: A tensor with the other dimensions, of which no more is read than it holds.
+  public func part(_ index: Int) -> Self? {
+    let dimensions = info.shape.dimensions
+    guard let count = dimensions.first, (0..<count).contains(index),
+      let size = info.dtype.bytesPerElement, let shape = Shape(Array(dimensions.dropFirst())),
+      let part = TensorInfo(name: info.name, dtype: info.dtype, shape: shape)
+    else { return nil }
+    let layout = StridedLayout(
+      counts: [shape.elementCount], strides: [1], offset: index * shape.elementCount,
+      elementSize: size)
+    return Self(info: part, source: StridedSource(source, layout: layout))
+  }
+
   /// The transpose of a matrix, gathered as it is read; `nil` where the tensor is no matrix of whole bytes.
   public var transposed: Self? {
     let dimensions = info.shape.dimensions

@@ -55,6 +55,8 @@ extension CombineRequest {
       }
     }
     var result = sources[0]
+    // What the first says of its training is not true of all together.
+    if sources.count > 1 { result.provenance.forgetTraining() }
     result.modules = outcomes.compactMap(\.module)
     result.replacements = plan.replacements
     var report = OperationReport(

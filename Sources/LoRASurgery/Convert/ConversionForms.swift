@@ -11,7 +11,14 @@ extension Update {
   }
 
   /// The update in the form of the tensor's layer, where the adapter's own words left that open.
-  func inForm(of tensor: TensorUpdates) -> any Update {
+  func inForm(
+    of tensor: TensorUpdates, _ architecture: Architecture?
+  ) throws(SurgeryError) -> any Update {
+    if let stack = self as? StackedLowRank,
+      let target = architecture?.expertStack(tensor.source.info)
+    {
+      return try stack.oriented(as: target)
+    }
     guard var pair = self as? LowRank, pair.form == .linear else { return self }
     pair.form = tensor.form
     return pair

@@ -43,9 +43,10 @@ extension ConvertRequest {
     let source = try Checkpoint(opening: input, limits: execution.limits)
     let format = try form.format(of: output, from: source)
     let conversions = try TensorConversion.all(of: source, for: self, into: format)
-    let (plan, places) = try CheckpointPlan.rewriting(
+    var (plan, places) = try CheckpointPlan.rewriting(
       source, as: conversions.map(\.info), to: output, form: form, metadata: edited)
-    if let part { return try run(part, of: source, conversions, plan, places, execution) }
+    let warnings = source.warnings + plan.leaveOutUnknownHashes()
+    if let part { return try run(part, of: source, conversions, plan, places, warnings, execution) }
     var finished = conversions.map(\.report)
     if !dryRun {
       let writer = try CheckpointWriter(
@@ -72,7 +73,7 @@ extension ConvertRequest {
     }
     var report = OperationReport(command: "convert", modules: finished)
     report.output = dryRun ? nil : output
-    report.warnings = source.warnings + plan.metadataNotes
+    report.warnings = warnings + plan.metadataNotes
     report.totals.bytesRead = source.byteCount
     report.totals.bytesWritten = dryRun ? 0 : plan.byteCount
     report.totals.seconds = stopwatch.seconds
@@ -83,7 +84,8 @@ extension ConvertRequest {
   /// Converts the tensors of one part.
   private func run(
     _ part: Part, of source: Checkpoint, _ conversions: [TensorConversion],
-    _ plan: CheckpointPlan, _ places: [PlannedTensor?], _ execution: Execution
+    _ plan: CheckpointPlan, _ places: [PlannedTensor?], _ warnings: [String],
+    _ execution: Execution
   ) throws(SurgeryError) -> OperationReport {
     var request = self
     (request.input, request.output) = ("", "")
@@ -97,7 +99,7 @@ extension ConvertRequest {
       }, reports: conversions.map(\.report), output: plan, form: form,
       arithmetic: Arithmetic(allowOverflow: allowOverflow),
       inputs: source.files.map(\.file.file))
-    divided.warnings = source.warnings
+    divided.warnings = warnings
     divided.metadata = edited
     return try divided.run(part, to: output, replacing: force, dryRun: dryRun, execution)
   }
@@ -108,6 +110,15 @@ extension ConvertRequest {
 }
 
 extension CheckpointPlan {
+  /// Leaves out hashes of the tensors that would not be true of the output.
+  ///
+  /// - Returns: What to tell the user.
+  mutating func leaveOutUnknownHashes() -> [String] {
+    let hashes = dropUnknownHashes()
+    if hashes.isEmpty { return [] }
+    return ["metadata: \(hashes.joined(separator: ", ")) left out, for they are not computed here"]
+  }
+
   /// What the output cannot hold of the metadata, in words.
   var metadataNotes: [String] {
     guard kind == .file, let file = files.first, file.format == .npy, !file.metadata.isEmpty else {

@@ -44,6 +44,7 @@ extension ConvertRequest {
     result.provenance.dialect = output.form.dialect
     result.provenance.baseConfig = base.config
     if let model = base.model {
+      conversion.architecture = Architecture(of: model)
       let resolved = try source.resolved(against: model, options: adapterOptions)
       try conversion.convert(resolved)
       result.fanInFanOut = resolved.tensors.contains { $0.isTransposed }
@@ -75,6 +76,8 @@ struct AdapterConversion {
   private(set) var replacements: [Replacement] = []
   private(set) var reports: [TensorReport] = []
   var warnings: [String] = []
+  /// What the base says of its tensors.
+  var architecture: Architecture?
   /// Changes that wait to be factored anew, with their places in `modules`.
   private var pending: [PendingFactors] = []
 
@@ -104,7 +107,8 @@ struct AdapterConversion {
       do throws(SurgeryError) {
         if tensor.updates.count == 1, first.update.rows == tensor.outputs {
           let module = ModuleUpdate(
-            changing: tensor.name, by: first.update.inForm(of: tensor), scale: first.scale)
+            changing: tensor.name, by: try first.update.inForm(of: tensor, architecture),
+            scale: first.scale)
           try convert(module) { (interruption) throws(SurgeryError) in
             try AppliedDelta(tensor, interruption: interruption)
           } whole: { (spool) throws(SurgeryError) in
@@ -163,7 +167,9 @@ struct AdapterConversion {
       report.reason = "\(module.update.algorithm) multiplied out"
       add(
         try module.replacing(spool.store(factors, like: module.dtype), scale: module.scale), report)
-    } else if request.asLowRank, module.update.productRank == nil {
+    } else if request.asLowRank, module.update.productRank == nil,
+      !(module.update is StackedLowRank)
+    {
       if module.isVector {
         // What is no matrix has no factors; a dialect without differences takes the changed tensor itself.
         if keepsCore || module.target.parameter == "bias" {
@@ -208,7 +214,7 @@ struct AdapterConversion {
         found: Set(tensor.updates.map(\.update.algorithm)).sorted().joined(separator: ", "))
     }
     let module = ModuleUpdate(
-      changing: tensor.name, by: tensor.updates[0].update.inForm(of: tensor))
+      changing: tensor.name, by: try tensor.updates[0].update.inForm(of: tensor, architecture))
     var report = TensorReport(
       tensor.name, .converted, shape: tensor.source.info.shape,
       reason: "\(pieces.count) changes of the tensor joined")

@@ -18,7 +18,7 @@ extension Execution {
     _ body: @escaping @Sendable (inout State, WriteStage, Int) throws(SurgeryError) -> Void
   ) throws(SurgeryError) {
     let cores = Cores(count: jobs)
-    try Workers(count: isSequential ? 1 : 2 * jobs).run(
+    try Workers(count: isSequential ? 1 : 3 * jobs).run(
       steps: steps, interruption: interruption,
       makeState: { () throws(SurgeryError) in
         (kept: try makeState(), stage: WriteStage(waiting: cores.lend))

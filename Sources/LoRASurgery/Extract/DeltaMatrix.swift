@@ -170,16 +170,22 @@ extension StoredTensor {
       try buffers.1.withMutableRawSpan(0..<count) { (span) throws(SurgeryError) in
         try readers.1.read(at: position, into: &span)
       }
-      // Comparing slices goes byte by byte.
-      let isSame = unsafe buffers.0.withUnsafeBytes { first in
-        unsafe buffers.1.withUnsafeBytes { second in
-          guard let first = first.baseAddress, let second = second.baseAddress else { return true }
-          return unsafe memcmp(first, second, count) == 0
-        }
-      }
-      if !isSame { return false }
+      if !buffers.0.hasSameBytes(as: buffers.1, count: count) { return false }
       position += count
     }
     return true
+  }
+}
+
+extension [UInt8] {
+  /// Whether the first `count` bytes of both are the same; comparing arrays goes byte by byte.
+  func hasSameBytes(as other: [UInt8], count: Int) -> Bool {
+    precondition(count <= self.count && count <= other.count)
+    return unsafe withUnsafeBytes { first in
+      unsafe other.withUnsafeBytes { second in
+        guard let first = first.baseAddress, let second = second.baseAddress else { return true }
+        return unsafe memcmp(first, second, count) == 0
+      }
+    }
   }
 }

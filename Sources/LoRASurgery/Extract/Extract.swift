@@ -54,8 +54,7 @@ extension ExtractRequest {
     return try Extraction(
       plan: plan, execution: execution,
       factoring: TensorFactoring(
-        request: self, fullTensorForm: form.dialect.fullTensorForm, spool: spool,
-        execution: execution)
+        request: self, dialect: form.dialect, spool: spool, execution: execution)
     ).run()
   }
 
@@ -108,6 +107,10 @@ extension ExtractRequest {
         module.extraction = tensor.report.extraction
         adapter.modules.append(module)
         if isTransposed { adapter.fanInFanOut = true }
+      case .stack(let factors, let stack):
+        var module = ModuleUpdate(changing: name, by: try factors.update(of: stack))
+        module.extraction = tensor.report.extraction
+        adapter.modules.append(module)
       case .full(let stored):
         adapter.replacements.append(
           Replacement(of: name, with: stored, reason: "extracted in full"))
@@ -166,7 +169,9 @@ struct Extraction {
         open.compactMap { index in
           guard case .open(let delta) = searched[index] else { return nil }
           return RankAllocation.Item(
-            spectrum: delta.spectrum, rule: plan.pairs[index].rule,
+            spectrum: delta.spectrum,
+            rule: delta.ownRank.map { RankRule(.fixed($0), within: $0...$0) }
+              ?? plan.pairs[index].rule,
             dtype: factoring.request.dtype ?? plan.pairs[index].tuned.info.dtype, defaultRank: 0)
         }, budget: budget, parameters: plan.parameterCount)
       let short = allocation.exhausted.map { open[$0] }.filter {

@@ -9,6 +9,8 @@ struct ExtractPlan {
   enum Treatment: Sendable, Hashable {
     /// Its delta is factored.
     case lowRank(LowRank.Form)
+    /// The delta of every expert is factored, all to the same rank.
+    case experts(ExpertStack)
     /// It is kept in full if it changed.
     case full
     /// It takes no part.
@@ -23,9 +25,31 @@ struct ExtractPlan {
     /// How its rank is chosen, where it is factored.
     var rule: RankRule
 
+    /// The shape of each matrix that is factored.
+    var matrixShape: Shape {
+      guard case .experts(let stack) = treatment else {
+        return Shape(rows: tuned.info.shape.rows, columns: tuned.info.shape.columns)
+      }
+      return Shape(rows: stack.rows, columns: stack.columns)
+    }
+
+    /// The number of matrices that are factored.
+    var matrixCount: Int { if case .experts(let stack) = treatment { stack.count } else { 1 } }
+
     /// The largest rank that the rule and the shape allow.
     var largestRank: Int {
-      min(rule.bounds.upperBound, tuned.info.shape.rows, tuned.info.shape.columns)
+      min(rule.bounds.upperBound, matrixShape.rows, matrixShape.columns)
+    }
+
+    /// Elements of the factors for every rank.
+    var elementsPerRank: Int { matrixCount * (matrixShape.rows + matrixShape.columns) }
+
+    /// Whether the delta is factored.
+    var isFactored: Bool {
+      switch treatment {
+      case .lowRank, .experts: true
+      case .full, .skip: false
+      }
     }
   }
 
@@ -46,19 +70,22 @@ struct ExtractPlan {
   ) throws(SurgeryError) {
     let matcher = try request.selection.matcher()
     let choice = try request.ranks.choice(isRequired: true)
+    let architecture = Architecture(of: base)
     budget = choice.budget
     for tensor in tuned.tensors {
       guard let counterpart = base[tensor.name] else {
         try addUnpaired(tensor, of: tuned, missingIn: base, allowed: request.allowMissing)
         continue
       }
+      let stack = architecture.expertStack(tensor.info)
       let rule = choice.rule(
-        for: tensor.name, kernel: Array(tensor.info.shape.dimensions.dropFirst(2)))
+        for: tensor.name,
+        kernel: stack == nil ? Array(tensor.info.shape.dimensions.dropFirst(2)) : [])
       pairs.append(
         Pair(
           base: counterpart, tuned: tensor,
           treatment: matcher.selects(tensor.name)
-            ? try Self.treatment(of: tensor, base: counterpart, rule, request)
+            ? try Self.treatment(of: tensor, base: counterpart, stack, rule, request)
               .expressible(in: dialect)
             : .skip(reason: "not selected"), rule: rule))
     }
@@ -73,11 +100,11 @@ struct ExtractPlan {
 
   /// A rank that no matrix of the model exceeds is a slip, not a wish to keep everything in full.
   private func checkRank(_ request: ExtractRequest) throws(SurgeryError) {
-    let isFactored = pairs.contains { if case .lowRank = $0.treatment { true } else { false } }
     let sizes = pairs.filter { $0.treatment == .full }.map { pair in
       min(pair.tuned.info.shape.rows, pair.tuned.info.shape.columns)
     }
-    if !isFactored, let rank = request.ranks.rank, let largest = sizes.max(), largest > 1,
+    if !pairs.contains(where: \.isFactored), let rank = request.ranks.rank,
+      let largest = sizes.max(), largest > 1,
       rank >= largest
     {
       throw SurgeryError(
@@ -101,7 +128,8 @@ struct ExtractPlan {
   }
 
   private static func treatment(
-    of tuned: StoredTensor, base: StoredTensor, _ rule: RankRule, _ request: ExtractRequest
+    of tuned: StoredTensor, base: StoredTensor, _ stack: ExpertStack?, _ rule: RankRule,
+    _ request: ExtractRequest
   ) throws(SurgeryError) -> Treatment {
     let shape = tuned.info.shape
     if shape != base.info.shape {
@@ -119,8 +147,14 @@ struct ExtractPlan {
     guard tuned.info.dtype.isFloatingPoint, base.info.dtype.isFloatingPoint else {
       return request.others == .skip ? .skip(reason: "no floating-point numbers") : .full
     }
-    guard shape.rank >= 2, shape.rows > 1, shape.columns > 1 else {
+    guard shape.rank >= 2, shape.rows > 1, shape.columns > 1, !isBias(tuned.name) else {
       return request.others == .skip ? .skip(reason: "no matrix") : .full
+    }
+    if let stack, stack.rows > 1, stack.columns > 1 {
+      if case .fixed(let rank) = rule.policy, rank >= min(stack.rows, stack.columns) {
+        return request.others == .skip ? .skip(reason: "no larger than the rank") : .full
+      }
+      return .experts(stack)
     }
     if case .fixed(let rank) = rule.policy, rank >= min(shape.rows, shape.columns) {
       return request.others == .skip ? .skip(reason: "no larger than the rank") : .full
@@ -144,6 +178,11 @@ struct ExtractPlan {
       }
   }
 
+  /// Whether a tensor holds biases, such as those of all experts of a mixture in two dimensions.
+  private static func isBias(_ name: TensorName) -> Bool {
+    name.text.split(separator: ".").last.map { $0 == "bias" || $0.hasSuffix("_bias") } ?? false
+  }
+
   /// Whether a tensor is an embedding, by the names that the model families give theirs.
   static func isEmbedding(_ name: TensorName) -> Bool {
     let parts = name.text.split(separator: ".")
@@ -157,10 +196,7 @@ struct ExtractPlan {
 extension ExtractPlan.Pair {
   /// How many directions to look for at first under a budget: four times what an even share would pay for.
   func initialLimit(_ plan: ExtractPlan, _ budget: RankOptions.Budget) -> Int {
-    let elements = plan.pairs.reduce(0) { sum, pair in
-      guard case .lowRank = pair.treatment else { return sum }
-      return sum + pair.tuned.info.shape.rows + pair.tuned.info.shape.columns
-    }
+    let elements = plan.pairs.reduce(0) { $1.isFactored ? $0 + $1.elementsPerRank : $0 }
     let affordable =
       switch budget {
       case .bytes(let count): count / max(1, tuned.info.dtype.bytesPerElement ?? 1)

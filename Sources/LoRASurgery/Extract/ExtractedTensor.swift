@@ -8,6 +8,7 @@ struct ExtractedTensor: Sendable {
   /// What goes into the adapter.
   enum Content: Sendable {
     case factors(StoredFactors, LowRank.Form)
+    case stack(StoredFactors, ExpertStack)
     case full(StoredTensor)
     case difference(StoredTensor)
   }
@@ -30,7 +31,7 @@ struct ExtractedTensor: Sendable {
   init(planned pair: ExtractPlan.Pair) {
     let shape = pair.tuned.info.shape
     switch pair.treatment {
-    case .lowRank:
+    case .lowRank, .experts:
       report = TensorReport(pair.tuned.name, .lowRank, shape: shape, reason: "if it differs")
     case .full:
       report = TensorReport(pair.tuned.name, .full, shape: shape, reason: "if it differs")
@@ -40,12 +41,18 @@ struct ExtractedTensor: Sendable {
   }
 }
 
-/// The factors of a stored matrix, rounded to their storage dtype and waiting in the spool.
+/// The factors of a stored matrix, rounded to their storage dtype and waiting in the spool; of a stack those of all matrices,
+/// one below the other.
 struct StoredFactors: Sendable {
   /// Rows of the storage by rank.
   var left: StoredTensor
   /// Rank by columns of the storage.
   var right: StoredTensor
+
+  /// The update of a stack that these factors are.
+  func update(of stack: ExpertStack) throws(SurgeryError) -> StackedLowRank {
+    try StackedLowRank(left: Factor(left), right: Factor(right), of: stack)
+  }
 
   /// The update that these factors are, in `out x in` orientation.
   func update(form: LowRank.Form, isTransposed: Bool) throws(SurgeryError) -> LowRank {
@@ -57,6 +64,16 @@ struct StoredFactors: Sendable {
 
 /// A delta whose leading directions are known, and whose rank is still to be chosen.
 struct SearchedDelta: Sendable {
+  /// The singular values; of a stack those of all matrices together.
+  var spectrum: Spectrum
+  /// The rank that the tensor's own rule chose; `nil` where a budget decides.
+  var ownRank: Int?
+  /// What was found of each matrix: one, or those of a stack.
+  var matrices: [SearchedMatrix]
+}
+
+/// The leading directions of one matrix.
+struct SearchedMatrix: Sendable {
   var spectrum: Spectrum
   /// The leading right singular vectors, one a row, in working precision in the spool.
   var right: StoredTensor

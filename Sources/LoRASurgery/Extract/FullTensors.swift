@@ -38,7 +38,7 @@ extension TensorFactoring {
           return ExtractedTensor(report)
         }
         report.setEnergies(squaredNorm: squared, squaredResidual: 0)
-        if fullTensorForm == .difference {
+        if dialect.fullTensorForm == .difference {
           return try keepDifference(pair, of: &delta, squaredNorm: squared, report)
         }
       } catch {

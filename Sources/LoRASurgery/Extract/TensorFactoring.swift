@@ -13,8 +13,8 @@ extension ExtractPlan.Pair {
 /// Turns pairs of tensors into what an adapter keeps of them.
 struct TensorFactoring: Sendable {
   let request: ExtractRequest
-  /// How the dialect to be written keeps tensors that are not factored.
-  let fullTensorForm: FullTensorForm
+  /// The dialect to be written.
+  let dialect: Dialect
   let spool: SpoolFile
   let interruption: Interruption
   /// Bytes of a delta that a worker may keep in memory between readings.
@@ -23,11 +23,10 @@ struct TensorFactoring: Sendable {
   private let doubleBuffers = BufferPool<Double>()
 
   init(
-    request: ExtractRequest, fullTensorForm: FullTensorForm, spool: SpoolFile,
-    execution: Execution
+    request: ExtractRequest, dialect: Dialect, spool: SpoolFile, execution: Execution
   ) {
     self.request = request
-    self.fullTensorForm = fullTensorForm
+    self.dialect = dialect
     self.spool = spool
     interruption = execution.interruption
     // The other half is for factors and directions.
@@ -37,6 +36,13 @@ struct TensorFactoring: Sendable {
   /// Makes what the adapter keeps of a tensor whose rank its own rule chooses.
   func extract(_ pair: ExtractPlan.Pair) throws(SurgeryError) -> ExtractedTensor {
     if let settled = try settled(pair) { return settled }
+    if case .experts = pair.treatment {
+      // Its rank is the largest that the rule chooses for an expert, which is known when all have been searched.
+      guard case .open(let delta) = try searchDelta(of: pair, limit: 0) else {
+        return .unchanged(pair)
+      }
+      return try finish(pair, delta, rank: delta.ownRank ?? 0)
+    }
     switch request.precision {
     case .float32: return try extract(pair, floatBuffers)
     case .float64: return try extract(pair, doubleBuffers)
@@ -54,6 +60,12 @@ struct TensorFactoring: Sendable {
     _ pair: ExtractPlan.Pair, limit: Int
   ) throws(SurgeryError) -> SearchedTensor {
     if let settled = try settled(pair) { return .settled(settled) }
+    return try searchDelta(of: pair, limit: limit)
+  }
+
+  private func searchDelta(
+    of pair: ExtractPlan.Pair, limit: Int
+  ) throws(SurgeryError) -> SearchedTensor {
     switch request.precision {
     case .float32: return try search(pair, limit: limit, floatBuffers)
     case .float64: return try search(pair, limit: limit, doubleBuffers)
@@ -82,6 +94,16 @@ struct TensorFactoring: Sendable {
     case .skip(let reason): return ExtractedTensor(try leaveOut(pair, reason: reason))
     case .full: return try keepFull(pair, reason: nil)
     case .lowRank: return nil
+    case .experts:
+      guard dialect.holdsExpertStacks else {
+        throw SurgeryError(
+          .unsupported, "adapter.inexpressible",
+          "\(dialect.rawValue) cannot express a change of a stack of experts",
+          file: pair.tuned.source.file.path, tensor: pair.tuned.name.text,
+          found: "\(pair.tuned.info.shape)",
+          hint: "--to peft or compact holds them; --exclude leaves them out")
+      }
+      return nil
     }
   }
 
@@ -105,39 +127,61 @@ struct TensorFactoring: Sendable {
   private func search<Scalar: BLASScalar>(
     _ pair: ExtractPlan.Pair, limit: Int, _ buffers: BufferPool<Scalar>
   ) throws(SurgeryError) -> SearchedTensor {
-    try withDelta(of: pair, buffers) { (delta) throws(SurgeryError) in
-      let found = try leadingDirections(of: &delta, rule: pair.rule, limit: limit)
-      guard found.squaredNorm > 0, found.rank > 0 else { return .settled(.unchanged(pair)) }
-      return .open(
-        SearchedDelta(
+    var matrices: [SearchedMatrix] = []
+    var ownRank: Int?
+    for index in 0..<pair.matrixCount {
+      let matrix = try withDelta(of: pair, matrix: index, buffers) { (delta) throws(SurgeryError) in
+        let found = try leadingDirections(of: &delta, rule: pair.rule, limit: limit)
+        let noise =
+          pair.rule.policy == .noiseFloor ? try delta.tunedRoundingNoise() : 0
+        // What was looked for and not found is zero.
+        let known = pair.rule.policy == nil ? min(limit, delta.rows, delta.columns) : 0
+        let zeros = [Double](repeating: 0, count: max(0, known - found.rank))
+        return SearchedMatrix(
           spectrum: Spectrum(
-            values: found.singularValues, totalEnergy: found.squaredNorm, rows: delta.rows,
-            columns: delta.columns),
+            values: found.singularValues + zeros, totalEnergy: found.squaredNorm,
+            rows: delta.rows, columns: delta.columns, elementNoise: noise),
           right: try store(found.right, as: Scalar.self == Double.self ? .f64 : .f32),
-          fellBack: found.method == .exactAfterSearch))
+          fellBack: found.method == .exactAfterSearch)
+      }
+      if pair.rule.policy != nil, matrix.spectrum.totalEnergy > 0 {
+        ownRank = max(ownRank ?? 0, pair.rule.rank(for: matrix.spectrum, orElse: 0))
+      }
+      matrices.append(matrix)
     }
+    guard matrices.contains(where: { $0.right.info.shape.rows > 0 }) else {
+      return .settled(.unchanged(pair))
+    }
+    return .open(
+      SearchedDelta(
+        spectrum: matrices.count == 1
+          ? matrices[0].spectrum : Spectrum(together: matrices.map(\.spectrum)),
+        ownRank: ownRank, matrices: matrices))
   }
 
   private func finish<Scalar: BLASScalar>(
     _ pair: ExtractPlan.Pair, _ searched: SearchedDelta, rank: Int, _ buffers: BufferPool<Scalar>
   ) throws(SurgeryError) -> ExtractedTensor {
-    try withDelta(of: pair, buffers) { (delta) throws(SurgeryError) in
-      let found = LeadingSubspace(
-        right: try Factor(searched.right).matrix(of: Scalar.self),
-        singularValues: searched.spectrum.values, squaredNorm: searched.spectrum.totalEnergy)
-      return try factors(of: &delta, pair, found, rank: rank, fellBack: searched.fellBack)
+    if case .experts(let stack) = pair.treatment {
+      return try finish(pair, stack, searched, rank: rank, buffers)
+    }
+    return try withDelta(of: pair, buffers) { (delta) throws(SurgeryError) in
+      try factors(
+        of: &delta, pair, try searched.matrices[0].subspace(as: Scalar.self), rank: rank,
+        fellBack: searched.matrices[0].fellBack)
     }
   }
 
-  /// Lends the difference of a pair, in a buffer that goes from tensor to tensor.
-  private func withDelta<Scalar: BLASScalar, Result>(
-    of pair: ExtractPlan.Pair, _ buffers: BufferPool<Scalar>,
+  /// Lends the difference of a pair, or of one matrix of a stack, in a buffer that goes from tensor to tensor.
+  func withDelta<Scalar: BLASScalar, Result>(
+    of pair: ExtractPlan.Pair, matrix: Int = 0, _ buffers: BufferPool<Scalar>,
     _ body: (inout DeltaMatrix<Scalar>) throws(SurgeryError) -> Result
   ) throws(SurgeryError) -> Result {
     do throws(SurgeryError) {
       var delta = try DeltaMatrix<Scalar>(
-        base: pair.base, tuned: pair.tuned, interruption: interruption,
-        keeping: keptBytes / MemoryLayout<Scalar>.size, in: buffers.take())
+        base: pair.matrix(matrix, of: pair.base), tuned: pair.matrix(matrix, of: pair.tuned),
+        interruption: interruption, keeping: keptBytes / MemoryLayout<Scalar>.size,
+        in: buffers.take())
       defer { buffers.put(delta.takeBuffer()) }
       return try body(&delta)
     } catch {
@@ -145,7 +189,7 @@ struct TensorFactoring: Sendable {
     }
   }
 
-  private func leadingDirections<Scalar: BLASScalar>(
+  func leadingDirections<Scalar: BLASScalar>(
     of matrix: inout DeltaMatrix<Scalar>, rule: RankRule, limit: Int
   ) throws(SurgeryError) -> LeadingSubspace<Scalar> {
     let full = min(matrix.rows, matrix.columns)
@@ -181,10 +225,28 @@ struct TensorFactoring: Sendable {
     {
       return try keepFull(pair, reason: "smaller than factors of rank \(rank)")
     }
+    let dtype = request.dtype ?? pair.tuned.info.dtype
+    let rounded = try roundedFactors(of: &delta, found, rank: rank, dtype)
+    var report = TensorReport(pair.tuned.name, .lowRank, shape: shape)
+    report.rank = rank
+    report.setEnergies(squaredNorm: found.squaredNorm, squaredResidual: rounded.squaredResidual)
+    var extracted = ExtractedTensor(
+      report,
+      content: .factors(
+        StoredFactors(
+          left: try store(rounded.up, as: dtype), right: try store(rounded.down, as: dtype)),
+        pair.form))
+    if fellBack { extracted.noteFallback() }
+    return extracted
+  }
+
+  /// The factors of a matrix, rounded to their storage dtype.
+  func roundedFactors<Scalar: BLASScalar>(
+    of delta: inout DeltaMatrix<Scalar>, _ found: LeadingSubspace<Scalar>, rank: Int, _ dtype: DType
+  ) throws(SurgeryError) -> RoundedFactors<Scalar> {
     let leading = LeadingSubspace(
       right: found.right.prefix(rank), singularValues: Array(found.singularValues.prefix(rank)),
       squaredNorm: found.squaredNorm)
-    let dtype = request.dtype ?? pair.tuned.info.dtype
     var rounding = Rounding<Scalar>(to: dtype)
     var down = leading.balancedDown(rank: rank)
     try down.withElements { (span) throws(SurgeryError) in try rounding.round(&span) }
@@ -197,19 +259,7 @@ struct TensorFactoring: Sendable {
         "\(rounding.loss.overflowed) finite values of the factors do not fit \(dtype)",
         hint: "--dtype bf16 or f32 holds them; --allow-overflow accepts the loss")
     }
-    var report = TensorReport(pair.tuned.name, .lowRank, shape: shape)
-    report.rank = rank
-    report.setEnergies(squaredNorm: leading.squaredNorm, squaredResidual: fitted.squaredResidual)
-    var extracted = ExtractedTensor(
-      report,
-      content: .factors(
-        StoredFactors(left: try store(fitted.up, as: dtype), right: try store(down, as: dtype)),
-        pair.form))
-    if fellBack {
-      extracted.warning =
-        "tensor \"\(pair.tuned.name)\": the search did not converge, so the exact decomposition stepped in"
-    }
-    return extracted
+    return RoundedFactors(up: fitted.up, down: down, squaredResidual: fitted.squaredResidual)
   }
 
   private func store<Scalar: BLASScalar>(
@@ -222,13 +272,72 @@ struct TensorFactoring: Sendable {
   func store<Scalar: BLASScalar>(
     _ values: [Scalar], shape: Shape, as dtype: DType
   ) throws(SurgeryError) -> StoredTensor {
+    try store(try Self.bytes(of: values, as: dtype), shape: shape, as: dtype)
+  }
+
+  /// Stores elements that are in their storage dtype already.
+  func store(
+    _ bytes: [UInt8], shape: Shape, as dtype: DType
+  ) throws(SurgeryError) -> StoredTensor {
     guard let info = TensorInfo(name: "factor", dtype: dtype, shape: shape) else {
       throw SurgeryError(.bug, "bug.factor-size", "a factor of \(shape) \(dtype) has no size")
     }
-    var bytes = [UInt8](repeating: 0, count: info.byteCount)
+    return try unsafe spool.append(bytes.span.bytes, as: info)
+  }
+
+  /// Elements in their storage dtype.
+  static func bytes<Scalar: BLASScalar>(
+    of values: [Scalar], as dtype: DType
+  ) throws(SurgeryError) -> [UInt8] {
+    guard let count = dtype.byteCount(ofElements: values.count) else {
+      throw SurgeryError(.bug, "bug.factor-size", "\(values.count) \(dtype) have no size")
+    }
+    var bytes = [UInt8](repeating: 0, count: count)
     var span = bytes.mutableSpan
     var target = unsafe span.mutableBytes
     _ = Scalar.narrow(values.span, to: dtype, into: &target)
-    return try unsafe spool.append(bytes.span.bytes, as: info)
+    return bytes
+  }
+}
+
+/// The factors of a matrix with what they leave of it, after rounding.
+struct RoundedFactors<Scalar: BLASScalar> {
+  var up: Matrix<Scalar>
+  var down: Matrix<Scalar>
+  var squaredResidual: Double
+}
+
+extension SearchedMatrix {
+  /// The directions, read back from the spool.
+  func subspace<Scalar: BLASScalar>(
+    as _: Scalar.Type
+  ) throws(SurgeryError) -> LeadingSubspace<Scalar> {
+    let right = try Factor(right).matrix(of: Scalar.self)
+    return LeadingSubspace(
+      right: right, singularValues: Array(spectrum.values.prefix(right.rows)),
+      squaredNorm: spectrum.totalEnergy)
+  }
+}
+
+extension ExtractedTensor {
+  /// Says that LAPACK had to do what the search could not.
+  mutating func noteFallback() {
+    warning =
+      "tensor \"\(report.tensor)\": the search did not converge, so the exact decomposition stepped in"
+  }
+}
+
+extension ExtractPlan.Pair {
+  /// A tensor of the pair, or a matrix of the stack that it is.
+  func matrix(
+    _ index: Int, of tensor: StoredTensor
+  ) throws(SurgeryError) -> StoredTensor {
+    guard case .experts = treatment else { return tensor }
+    guard let part = tensor.part(index) else {
+      throw SurgeryError(
+        .unsupported, "tensor.dtype", "its elements are no whole bytes, so experts cannot be read",
+        found: tensor.info.dtype.name)
+    }
+    return part
   }
 }

@@ -37,11 +37,14 @@ extension ExtractedTensor {
     guard let kept = entry.extracted else { return }
     switch kept.content {
     case .factors:
-      content = .factors(
-        StoredFactors(
-          left: try piece.tensor(entry.position, "left"),
-          right: try piece.tensor(entry.position, "right")),
-        (kept.form ?? .linear).form(of: entry.report.shape))
+      let factors = StoredFactors(
+        left: try piece.tensor(entry.position, "left"),
+        right: try piece.tensor(entry.position, "right"))
+      if let form = (kept.form ?? .linear).form(of: entry.report.shape) {
+        content = .factors(factors, form)
+      } else if let stack = ExpertStack(entry.report.shape, isTransposed: kept.isTransposed) {
+        content = .stack(factors, stack)
+      }
     case .full:
       content = .full(try piece.tensor(entry.position, "full").renamed(entry.report.tensor))
     case .difference: content = .difference(try piece.tensor(entry.position, "difference"))

@@ -23,12 +23,12 @@ extension GatherRequest {
         expected: origin.format.rawValue, found: format.rawValue,
         hint: "name the output accordingly, or make the parts with --to \(format.rawValue)")
     }
+    // The parts have said so.
+    _ = plan.dropUnknownHashes()
     var report = OperationReport(command: "gather", modules: entries.map(\.report))
     report.adapters = origin.adapters
     report.warnings = pieces.manifest.warnings
     if let direction = MergeRequest.Direction(rawValue: pieces.manifest.command) {
-      // The parts have said so.
-      _ = plan.dropContentHashes()
       report.warnings += MergePlan.layoutNotes(
         plan.kind, companions: origin.companions, configChange: origin.configChange)
       report.warnings += report.mergeWarnings(direction)

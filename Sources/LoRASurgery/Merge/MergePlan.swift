@@ -49,11 +49,7 @@ struct MergePlan {
     if output.kind == .folder, let configEdit {
       originalConfig = try output.apply(configEdit, of: model)
     }
-    let hashes = output.dropContentHashes()
-    if !hashes.isEmpty {
-      warnings.append(
-        "metadata: \(hashes.joined(separator: ", ")) left out, for the tensors change")
-    }
+    warnings += output.leaveOutUnknownHashes()
     layoutNotes = Self.layoutNotes(
       output.kind, companions: model.companions.map(\.relativePath),
       configChange: configEdit?.summary)

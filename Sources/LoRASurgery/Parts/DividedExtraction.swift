@@ -68,6 +68,10 @@ extension ExtractRequest {
         entry.extracted = .init(content: .factors, form: .init(form))
         entry.extracted?.isTransposed =
           form == .linear && architecture.isTransposed(tensor.report.tensor) ?? false
+      case .stack(let factors, let stack):
+        parts = [("left", factors.left), ("right", factors.right)]
+        entry.extracted = .init(
+          content: .factors, form: .experts, isTransposed: stack.isTransposed)
       case .full(let stored):
         parts = [("full", stored)]
         entry.extracted = .init(content: .full)
@@ -117,12 +121,13 @@ extension PieceManifest.Extracted.Form {
     }
   }
 
-  /// The form of a tensor of this shape.
-  func form(of shape: Shape) -> LowRank.Form {
+  /// The form of a tensor of this shape; `nil` for a stack.
+  func form(of shape: Shape) -> LowRank.Form? {
     switch self {
     case .linear: .linear
     case .embedding: .embedding
     case .convolution: .convolution(kernel: Array(shape.dimensions.dropFirst(2)))
+    case .experts: nil
     }
   }
 }

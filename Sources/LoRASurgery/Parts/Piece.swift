@@ -140,9 +140,16 @@ struct Piece: Sendable {
     case .factors:
       let left = try tensor(entry.position, "left").info.shape
       let right = try tensor(entry.position, "right").info.shape
+      let stack =
+        extracted.form == .experts
+        ? ExpertStack(shape, isTransposed: extracted.isTransposed) : nil
+      let count = stack?.count ?? 1
+      let (rows, overflow) = left.columns.multipliedReportingOverflow(by: count)
       fits =
-        left.rank == 2 && right.rank == 2 && left.rows == shape.rows
-        && right.columns == shape.columns && left.columns == right.rows && shape.rank >= 2
+        left.rank == 2 && right.rank == 2 && shape.rank >= 2 && !overflow && right.rows == rows
+        && left.rows == (stack.map { $0.count * $0.rows } ?? shape.rows)
+        && right.columns == stack?.columns ?? shape.columns
+        && (extracted.form == .experts) == (stack != nil)
     case .full, .difference:
       fits = try tensor(entry.position, extracted.content.rawValue).info.shape == shape
     }

@@ -20,7 +20,7 @@ struct PieceManifest: Sendable, Codable {
   /// What a piece holds of an extracted tensor.
   struct Extracted: Sendable, Codable {
     enum Content: String, Sendable, Codable { case factors, full, difference }
-    enum Form: String, Sendable, Codable { case linear, embedding, convolution }
+    enum Form: String, Sendable, Codable { case linear, embedding, convolution, experts }
     var content: Content
     var form: Form?
     /// Whether the base stores the transpose of the layer's matrix.

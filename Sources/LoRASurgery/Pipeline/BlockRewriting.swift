@@ -45,16 +45,40 @@ struct BlockRewriting<Scalar: BLASScalar> {
   /// - Throws: `tensor.non-finite`, and what reading and `emit` throw.
   func run(
     blocks: Range<Int>, buffers pool: inout BlockBuffers<Scalar>, interruption: Interruption,
-    _ emit: (Range<Int>, [UInt8], [UInt8], inout BlockBuffers<Scalar>) throws(SurgeryError) -> Void
+    _ emit: (Range<Int>, [UInt8], [UInt8]) throws(SurgeryError) -> Void
+  ) throws(SurgeryError) -> StepOutcome {
+    var output: [UInt8] = []
+    swap(&output, &pool.output)
+    defer { swap(&output, &pool.output) }
+    return try fill(
+      blocks: blocks, buffers: &pool, interruption: interruption
+    ) { (rows, input, count, rewrite) throws(SurgeryError) in
+      if output.count != count { output = [UInt8](repeating: 0, count: count) }
+      try output.withMutableRawSpan(0..<count, rewrite)
+      try emit(rows, input, output)
+    }
+  }
+
+  /// Rewrites some blocks into memory of the caller's choice.
+  ///
+  /// - Parameters:
+  ///   - blocks: Numbers of blocks of the step's geometry.
+  ///   - pool: The worker's buffers.
+  ///   - interruption: The token that stops the work.
+  ///   - place: Receives the rows of each block, the bytes read, the number of bytes to make, and what makes them; it must call that
+  ///     once, with room for so many.
+  /// - Returns: What was added.
+  /// - Throws: `tensor.non-finite`, and what reading and `place` throw.
+  func fill(
+    blocks: Range<Int>, buffers pool: inout BlockBuffers<Scalar>, interruption: Interruption,
+    _ place: (
+      Range<Int>, [UInt8], Int, (inout MutableRawSpan) throws(SurgeryError) -> Void
+    ) throws(SurgeryError) -> Void
   ) throws(SurgeryError) -> StepOutcome {
     // Held apart from the other buffers, so that two can be used at once.
-    var (input, output): ([UInt8], [UInt8]) = ([], [])
+    var input: [UInt8] = []
     swap(&input, &pool.input)
-    swap(&output, &pool.output)
-    defer {
-      swap(&input, &pool.input)
-      swap(&output, &pool.output)
-    }
+    defer { swap(&input, &pool.input) }
     var reader = try step.source.source.makeReader()
     var outcome = StepOutcome()
     for block in blocks {
@@ -65,22 +89,20 @@ struct BlockRewriting<Scalar: BLASScalar> {
       if input.count != count * size.source {
         input = [UInt8](repeating: 0, count: count * size.source)
       }
-      if output.count != count * size.target {
-        output = [UInt8](repeating: 0, count: count * size.target)
-      }
       try input.withMutableRawSpan(0..<input.count) { (target) throws(SurgeryError) in
         try reader.read(at: start * size.source, into: &target)
       }
-      let sums = try rewrite(input, into: &output, rows: rows, start: start, buffers: &pool)
-      if sums.nonFinite > 0 { throw nonFinite(input, at: start) }
-      outcome.sums += sums
-      try emit(rows, input, output, &pool)
+      try place(rows, input, count * size.target) { (output) throws(SurgeryError) in
+        let sums = try rewrite(input, into: &output, rows: rows, start: start, buffers: &pool)
+        if sums.nonFinite > 0 { throw nonFinite(input, at: start) }
+        outcome.sums += sums
+      }
     }
     return outcome
   }
 
   private func rewrite(
-    _ input: [UInt8], into output: inout [UInt8], rows: Range<Int>, start: Int,
+    _ input: [UInt8], into output: inout MutableRawSpan, rows: Range<Int>, start: Int,
     buffers: inout BlockBuffers<Scalar>
   ) throws(SurgeryError) -> AdditionSums {
     if step.updates.isEmpty {
@@ -95,6 +117,12 @@ struct BlockRewriting<Scalar: BLASScalar> {
         input, rows: rows.count, columns: geometry.columns, into: &output, at: start,
         buffers: &buffers
       ) { (block) throws(SurgeryError) in try change.apply(to: &block, rows: rows) }
+    }
+    if rounding.hasKernels,
+      let sums = unsafe change.add(
+        to: input.span.bytes, of: rounding.source, into: &output, rows: rows)
+    {
+      return sums
     }
     buffers.delta.reset(rows: rows.count, columns: geometry.columns)
     change.addDelta(to: &buffers.delta, rows: rows)

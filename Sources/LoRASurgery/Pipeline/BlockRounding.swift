@@ -18,6 +18,9 @@ struct BlockRounding<Scalar: BLASScalar>: Sendable {
   let target: DType
   let stochastic: StochasticRounding?
 
+  /// Whether the kernels round as this does: once, to nearest, to the dtype of the source.
+  var hasKernels: Bool { source == target && stochastic == nil }
+
   /// `output = input + delta`, by the kernel for the type where there is one.
   ///
   /// - Parameters:
@@ -28,20 +31,16 @@ struct BlockRounding<Scalar: BLASScalar>: Sendable {
   ///   - buffers: Scratch.
   /// - Returns: What was added, and what became of it.
   func add(
-    _ delta: [Scalar], to input: [UInt8], into output: inout [UInt8], at start: Int,
+    _ delta: [Scalar], to input: [UInt8], into output: inout MutableRawSpan, at start: Int,
     buffers: inout BlockBuffers<Scalar>
   ) -> AdditionSums {
     let count = delta.count
-    if source == target, stochastic == nil {
-      var bytes = output.mutableSpan
-      var raw = unsafe bytes.mutableBytes
-      if let sums = unsafe Scalar.add(
-        delta.span, to: input.span.bytes, of: source, into: &raw)
-      {
-        return sums
-      }
+    if hasKernels,
+      let sums = unsafe Scalar.add(delta.span, to: input.span.bytes, of: source, into: &output)
+    {
+      return sums
     }
-    widen(input, source, count, into: &buffers.before)
+    unsafe widen(input.span.bytes, source, count, into: &buffers.before)
     buffers.exact = buffers.before
     addElements(delta.span, to: &buffers.exact)
     return round(into: &output, at: start, buffers: &buffers)
@@ -49,11 +48,11 @@ struct BlockRounding<Scalar: BLASScalar>: Sendable {
 
   /// Widens `input`, lets `change` do what it does, and rounds the result into `output`.
   func change(
-    _ input: [UInt8], rows: Int, columns: Int, into output: inout [UInt8], at start: Int,
+    _ input: [UInt8], rows: Int, columns: Int, into output: inout MutableRawSpan, at start: Int,
     buffers: inout BlockBuffers<Scalar>,
     _ change: (inout Matrix<Scalar>) throws(SurgeryError) -> Void
   ) throws(SurgeryError) -> AdditionSums {
-    widen(input, source, rows * columns, into: &buffers.before)
+    unsafe widen(input.span.bytes, source, rows * columns, into: &buffers.before)
     var block = Matrix(rows: rows, columns: columns, elements: buffers.before)
     try change(&block)
     buffers.exact = block.elements
@@ -62,19 +61,19 @@ struct BlockRounding<Scalar: BLASScalar>: Sendable {
 
   /// Converts, with no regard to NaN and infinity.
   func convert(
-    _ input: [UInt8], count: Int, into output: inout [UInt8], at start: Int,
+    _ input: [UInt8], count: Int, into output: inout MutableRawSpan, at start: Int,
     buffers: inout BlockBuffers<Scalar>
   ) -> NarrowingLoss {
-    widen(input, source, count, into: &buffers.exact)
+    unsafe widen(input.span.bytes, source, count, into: &buffers.exact)
     return narrow(&buffers.exact, into: &output, at: start)
   }
 
   private func round(
-    into output: inout [UInt8], at start: Int, buffers: inout BlockBuffers<Scalar>
+    into output: inout MutableRawSpan, at start: Int, buffers: inout BlockBuffers<Scalar>
   ) -> AdditionSums {
     let unrounded = buffers.exact
     let loss = narrow(&buffers.exact, into: &output, at: start)
-    widen(output, target, unrounded.count, into: &buffers.after)
+    widen(output.bytes, target, unrounded.count, into: &buffers.after)
     var sums = ElementConversion.sums(
       before: buffers.before.span, exact: unrounded.span, after: buffers.after.span)
     sums.loss = loss
@@ -83,7 +82,7 @@ struct BlockRounding<Scalar: BLASScalar>: Sendable {
 
   /// Rounds elements to the target dtype; they are left as the chosen rounding makes them.
   private func narrow(
-    _ elements: inout [Scalar], into output: inout [UInt8], at start: Int
+    _ elements: inout [Scalar], into output: inout MutableRawSpan, at start: Int
   ) -> NarrowingLoss {
     if let stochastic {
       for index in elements.indices {
@@ -91,17 +90,15 @@ struct BlockRounding<Scalar: BLASScalar>: Sendable {
           stochastic.rounded(Double(elements[index]), element: start + index))
       }
     }
-    var bytes = output.mutableSpan
-    var raw = unsafe bytes.mutableBytes
-    return Scalar.narrow(elements.span, to: target, into: &raw)
+    return Scalar.narrow(elements.span, to: target, into: &output)
   }
 
   private func widen(
-    _ bytes: [UInt8], _ dtype: DType, _ count: Int, into values: inout [Scalar]
+    _ bytes: RawSpan, _ dtype: DType, _ count: Int, into values: inout [Scalar]
   ) {
     if values.count != count { values = [Scalar](repeating: 0, count: count) }
     var span = values.mutableSpan
-    unsafe Scalar.widen(bytes.span.bytes, from: dtype, into: &span)
+    Scalar.widen(bytes, from: dtype, into: &span)
   }
 }
 

@@ -121,14 +121,23 @@ struct RewritePipeline {
     _ blocks: Range<Int>, of step: TensorStep, _ index: Int,
     _ buffers: inout BlockBuffers<Scalar>, _ stage: WriteStage
   ) throws(SurgeryError) -> StepOutcome {
-    let recorder = try undo?.recorder(of: index, step)
     let (columns, size) = (step.geometry.columns, step.dtype.bytesPerElement ?? 0)
-    return try BlockRewriting<Scalar>(step, arithmetic).run(
+    let rewriting = try BlockRewriting<Scalar>(step, arithmetic)
+    guard let recorder = try undo?.recorder(of: index, step) else {
+      return try rewriting.fill(
+        blocks: blocks, buffers: &buffers, interruption: execution.interruption
+      ) { (rows, input, count, rewrite) throws(SurgeryError) in
+        try writer.fill(
+          count, of: step.place, at: rows.lowerBound * columns * size, through: stage, rewrite)
+        execution.progress.advance(by: input.count)
+      }
+    }
+    return try rewriting.run(
       blocks: blocks, buffers: &buffers, interruption: execution.interruption
-    ) { (rows, input, output, buffers) throws(SurgeryError) in
+    ) { (rows, input, output) throws(SurgeryError) in
       try unsafe writer.write(
         output.span.bytes, to: step.place, at: rows.lowerBound * columns * size, through: stage)
-      try recorder?.record(rows, base: input, merged: output)
+      try recorder.record(rows, base: input, merged: output)
       execution.progress.advance(by: input.count)
     }
   }

@@ -94,9 +94,13 @@ struct BlockGeometry: Sendable, Hashable {
   init(rows: Int, columns: Int, isWhole: Bool) {
     self.rows = rows
     self.columns = columns
-    let fitting = max(1, Self.blockElements / max(1, columns))
-    // A multiple of the rows that the kernels take at a time, where there are so many.
-    rowsPerBlock = isWhole ? max(1, rows) : fitting < 8 ? fitting : fitting / 8 * 8
+    // A multiple of the rows that the kernels take at a time, unless those are very long.
+    let kernelRows = 8
+    let fitting = max(
+      Self.blockElements / max(1, columns),
+      min(kernelRows, 4 * Self.blockElements / max(1, columns)), 1)
+    rowsPerBlock =
+      isWhole ? max(1, rows) : fitting < kernelRows ? fitting : fitting / kernelRows * kernelRows
   }
 
   /// Number of blocks.

@@ -41,6 +41,27 @@ struct TensorChange<Scalar: BLASScalar>: Sendable {
     }
   }
 
+  /// Adds what the one update adds to rows of stored elements, or subtracts it when unmerging, in one pass where that can be.
+  ///
+  /// - Parameters:
+  ///   - source: Elements of the stored matrix.
+  ///   - dtype: The type of source and target.
+  ///   - target: Receives as many elements of the same type.
+  ///   - rows: Which stored rows.
+  /// - Returns: What was done, or `nil` where it cannot and nothing was done.
+  func add(
+    to source: RawSpan, of dtype: DType, into target: inout MutableRawSpan, rows: Range<Int>
+  ) -> AdditionSums? {
+    guard let (loaded, planned) = parts.first, parts.count == 1, !planned.isTransposed,
+      rows.clamped(to: planned.rows) == rows
+    else { return nil }
+    let first = planned.rows.lowerBound
+    return loaded.add(
+      to: source, of: dtype, into: &target,
+      rows: rows.lowerBound - first..<rows.upperBound - first,
+      weight: direction == .merge ? planned.weight : -planned.weight)
+  }
+
   /// Applies every update to a block, or takes them out.
   ///
   /// - Parameters:

@@ -27,7 +27,7 @@ struct SpectrumSearch: Sendable {
       return TensorSpectrum(pair, .full, reason: "no numbers")
     }
     do throws(SurgeryError) {
-      guard case .lowRank = pair.treatment else { return try measure(pair) }
+      guard pair.isFactored else { return try measure(pair) }
       return switch precision {
       case .float32: try decompose(pair, as: Float.self)
       case .float64: try decompose(pair, as: Double.self)
@@ -51,9 +51,14 @@ struct SpectrumSearch: Sendable {
   private func decompose<Scalar: BLASScalar>(
     _ pair: ExtractPlan.Pair, as _: Scalar.Type
   ) throws(SurgeryError) -> TensorSpectrum {
-    var delta = try DeltaMatrix<Scalar>(
-      base: pair.base, tuned: pair.tuned, interruption: interruption)
-    let spectrum = try spectrum(of: &delta)
+    var spectra: [Spectrum] = []
+    for index in 0..<pair.matrixCount {
+      var delta = try DeltaMatrix<Scalar>(
+        base: pair.matrix(index, of: pair.base), tuned: pair.matrix(index, of: pair.tuned),
+        interruption: interruption)
+      spectra.append(try spectrum(of: &delta))
+    }
+    let spectrum = spectra.count == 1 ? spectra[0] : Spectrum(together: spectra)
     guard spectrum.totalEnergy > 0 else { return TensorSpectrum(pair, .unchanged) }
     return TensorSpectrum(pair, spectrum, leading: leading)
   }

@@ -30,8 +30,9 @@ struct BasePrediction<Scalar: BLASScalar>: Sendable {
     if prediction.count != merged.count {
       prediction = [UInt8](repeating: 0, count: merged.count)
     }
-    _ = rounding.add(
-      buffers.delta.elements, to: merged, into: &prediction, at: 0, buffers: &buffers)
+    var bytes = prediction.mutableSpan
+    var raw = unsafe bytes.mutableBytes
+    _ = rounding.add(buffers.delta.elements, to: merged, into: &raw, at: 0, buffers: &buffers)
     swap(&prediction, &buffers.prediction)
   }
 }

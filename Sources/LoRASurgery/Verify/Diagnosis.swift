@@ -52,7 +52,7 @@ struct Diagnosis: Sendable {
     let rounding = MistakeRounding(merged.info.dtype)
     _ = try BlockRewriting<Double>(exact, Arithmetic(precision: .float64)).run(
       blocks: 0..<step.geometry.count, buffers: &buffers, interruption: execution.interruption
-    ) { (rows, input, output, _) throws(SurgeryError) in
+    ) { (rows, input, output) throws(SurgeryError) in
       let count = rows.count * columns
       var base = [Double](repeating: 0, count: count)
       var (expected, actual) = (base, base)

@@ -86,14 +86,14 @@ struct UnitComparison: Sendable {
     var found = (total: 0, equal: 0, maximum: UInt64(0))
     _ = try rewriting.run(
       blocks: 0..<step.geometry.count, buffers: &buffers, interruption: execution.interruption
-    ) { (rows, _, expected, _) throws(SurgeryError) in
+    ) { (rows, _, expected) throws(SurgeryError) in
       if actual.count != expected.count { actual = [UInt8](repeating: 0, count: expected.count) }
       try actual.withMutableRawSpan(0..<actual.count) { (target) throws(SurgeryError) in
         try reader.read(at: rows.lowerBound * columns * size, into: &target)
       }
       let count = expected.count / size
       found.total += count
-      if actual == expected {
+      if actual.hasSameBytes(as: expected, count: expected.count) {
         found.equal += count
       } else {
         let block = distances(expected, actual, size: size)

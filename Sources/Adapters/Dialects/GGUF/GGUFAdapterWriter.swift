@@ -28,7 +28,7 @@ struct GGUFAdapterWriter: DialectWriter {
       if alpha != 0 { alphas.append(alpha) }
     }
     // The metadata holds a single-precision number, so that is what scales are measured by.
-    let alpha = Double(Float(PEFTWriter.commonest(alphas) ?? 1))
+    let alpha = Double(Float(PEFTRanks.commonest(alphas) ?? 1))
     var writer = GGUFAdapterWriter(
       file: AdapterFileBuilder(dtype: options.dtype), names: try names(of: adapter), alpha: alpha,
       heads: AttentionHeads(config: adapter.provenance.baseConfig))

@@ -77,11 +77,11 @@ struct PEFTExperts {
 
   /// The parameters in the order in which models register them: the configuration's may be another.
   private static func inOrder(_ names: [String]) -> [String] {
-    let known = ["gate_up_proj", "down_proj"]
+    let known = ExpertNames.registrationOrder
     return known.filter { names.contains($0) } + names.filter { !known.contains($0) }
   }
 
-  /// Which way square experts lie: 0.17 and 0.18 always transposed them; from 0.19.1 only modules flagged `is_transposed`
+  /// Which way square experts lie: 0.17 and 0.18 always transposed them; from 0.19.1 only modules marked `is_transposed`
   /// are; 0.19.0 had it inverted.
   private var squareRule: StackedLowRank.SquareRule {
     guard let version = config.json["peft_version"]?.text else { return .unknown }
@@ -91,6 +91,6 @@ struct PEFTExperts {
     guard numbers.count >= 2 else { return .unknown }
     if numbers[0] == 0, numbers[1] < 19 { return .transposed }
     if numbers[0] == 0, numbers[1] == 19, numbers.count < 3 || numbers[2] == 0 { return .unknown }
-    return .straight
+    return .asMarked
   }
 }

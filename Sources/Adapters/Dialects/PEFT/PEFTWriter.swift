@@ -12,7 +12,12 @@ struct PEFTWriter: DialectWriter {
     _ adapter: Adapter, to path: String, options: AdapterWritingOptions
   ) throws(SurgeryError) -> AdapterPlan {
     let adapter = try oneComponent(adapter)
-    var writer = PEFTWriter(dtype: options.dtype)
+    if let method = PEFTMethodWriter.Method(of: adapter) {
+      return try PEFTMethodWriter(method, dtype: options.dtype)
+        .plan(adapter, to: path, options: options)
+    }
+    var writer = PEFTWriter(
+      dtype: options.dtype, parameters: try PEFTParameters(adapter.modules))
     // A change of a bias is written beside that of its weight, whatever the order in the base.
     for module in adapter.modules where module.target.parameter != "bias" {
       try writer.add(module)
@@ -25,7 +30,16 @@ struct PEFTWriter: DialectWriter {
       throw SurgeryError.inexpressible(
         "modules with and without magnitudes", in: .peft, adapter.path)
     }
-    let config = try writer.config(of: adapter)
+    if !writer.parameters.isEmpty { try writer.checkParameters(adapter) }
+    return layout(
+      writer.file, config: try writer.config(of: adapter), to: path, options: options)
+  }
+
+  /// The files of an adapter: its tensors, and the configuration beside them or in the metadata of a single file.
+  static func layout(
+    _ tensors: AdapterFileBuilder, config: JSONValue, to path: String,
+    options: AdapterWritingOptions
+  ) -> AdapterPlan {
     let isFolder = FileFormat(extensionOf: path) == nil
     let name =
       isFolder
@@ -34,7 +48,7 @@ struct PEFTWriter: DialectWriter {
     var metadata = ["format": "pt"]
     if !isFolder { metadata["lora_adapter_metadata"] = config.text() }
     let file = TensorFilePlan(
-      relativePath: name, format: options.format, tensors: writer.file.infos, metadata: metadata)
+      relativePath: name, format: options.format, tensors: tensors.infos, metadata: metadata)
     return AdapterPlan(
       plan: CheckpointPlan(
         path: path, kind: isFolder ? .folder : .file, files: [file],
@@ -44,7 +58,7 @@ struct PEFTWriter: DialectWriter {
               relativePath: "adapter_config.json",
               content: .bytes(Array((config.text(indent: 2) + "\n").utf8)))
           ] : []),
-      contents: [writer.file.contents])
+      contents: [tensors.contents])
   }
 
   /// PEFT adapts one model, so the names lose the prefix of the pipeline's component that they all share.
@@ -73,7 +87,7 @@ struct PEFTWriter: DialectWriter {
 
   private var file: AdapterFileBuilder
   /// Rank and alpha by module, in order.
-  private var modules: [(path: String, rank: Int, alpha: Double)] = []
+  private var modules: [PEFTRanks.Module] = []
   private var places: [String: Int] = [:]
   /// Parameters stored in full, by module.
   private var full: [String: Set<String>] = [:]
@@ -81,8 +95,29 @@ struct PEFTWriter: DialectWriter {
   private var usesReplacedBias = false
   private var decomposedCount = 0
   private var adapted: Set<String> = []
+  private let parameters: PEFTParameters
+  /// Which of the modules are parameters.
+  private var targetParameters: [String] = []
 
-  private init(dtype: DType?) { file = AdapterFileBuilder(dtype: dtype) }
+  private init(dtype: DType?, parameters: PEFTParameters) {
+    file = AdapterFileBuilder(dtype: dtype)
+    self.parameters = parameters
+  }
+
+  /// Refuses what PEFT has not beside changes of parameters (peft:src/peft/tuners/lora/layer.py, `ParamWrapper.__init__`).
+  private func checkParameters(_ adapter: Adapter) throws(SurgeryError) {
+    let other =
+      decomposedCount > 0
+      ? "magnitudes"
+      : hasBias
+        ? "changes of biases"
+        : adapter.fanInFanOut == true
+          ? "modules stored in x out" : nil
+    guard let other else { return }
+    throw SurgeryError.inexpressible(
+      "\(other) beside changes of parameters (\(targetParameters.listed(limit: 2)))", in: .peft,
+      adapter.path, hint: "--include and --exclude make an adapter of each")
+  }
 
   private mutating func add(_ module: ModuleUpdate) throws(SurgeryError) {
     let path = try module.dottedModule(for: .peft)
@@ -103,6 +138,7 @@ struct PEFTWriter: DialectWriter {
       changed = decomposed.inner
       try addMagnitude(decomposed, path, module.name)
     }
+    if let place = parameters.place(of: module) { return try add(module, at: place, scale) }
     guard let update = changed as? LowRank else {
       throw SurgeryError.inexpressible(
         module.update.summary, in: .peft, module.name,
@@ -119,7 +155,7 @@ struct PEFTWriter: DialectWriter {
     }
     let rank = update.up.columns
     places[path] = modules.count
-    modules.append((path, rank, scale * Double(rank)))
+    modules.append(.init(path: path, rank: rank, alpha: scale * Double(rank)))
     let key = "base_model.model.\(path)"
     // Extraction sees a matrix; the layer that will read the adapter is an embedding all the same.
     let isEmbedding = update.form == .linear && BaseNames.isEmbeddingModule(path)
@@ -136,6 +172,30 @@ struct PEFTWriter: DialectWriter {
       try file.add(
         "\(key).lora_B.weight", update.up, shape: [update.up.rows, rank] + kernel.map { _ in 1 })
     }
+  }
+
+  /// A change of a parameter: of a stack of experts, or of a matrix.
+  private mutating func add(
+    _ module: ModuleUpdate, at place: PEFTParameters.Place, _ scale: Double
+  ) throws(SurgeryError) {
+    let (up, down, rank): (Factor, Factor, Int)
+    switch module.update {
+    case let stack as StackedLowRank:
+      (up, down, rank) = (stack.upByRank, stack.down, stack.rank ?? 1)
+    case let pair as LowRank where pair.core == nil && pair.form == .linear:
+      (up, down, rank) = (pair.up, pair.down, pair.up.columns)
+    default:
+      throw SurgeryError.inexpressible(
+        "this change of \(module.target.parameter)", in: .peft, module.name,
+        hint: "--as lora factors it anew")
+    }
+    guard adapted.insert(place.path).inserted else {
+      throw SurgeryError.inexpressible("two updates of one tensor", in: .peft, module.name)
+    }
+    modules.append(.init(path: place.path, rank: rank, alpha: scale * Double(rank)))
+    targetParameters.append(place.path)
+    try file.add("base_model.model.\(place.module).lora_A.weight", down)
+    try file.add("base_model.model.\(place.module).lora_B.weight", up)
   }
 
   /// Magnitudes of outputs, or of an embedding's columns, which is all that PEFT has.
@@ -162,11 +222,13 @@ struct PEFTWriter: DialectWriter {
       throw SurgeryError.inexpressible(
         "a full tensor outside a module", in: .peft, target.tensorName)
     }
-    if adapted.contains(target.module) {
+    let wrapped =
+      parameters.wrappedModule(target.module)
+      ?? (adapted.contains(target.module) ? "\(target.module).base_layer" : nil)
+    if let wrapped {
       // A wrapped layer's own tensors lie one level down (peft:src/peft/utils/save_and_load.py).
       try file.add(
-        "base_model.model.\(target.module).base_layer.\(target.parameter)",
-        full: replacement.tensor)
+        "base_model.model.\(wrapped).\(target.parameter)", full: replacement.tensor)
       usesReplacedBias = usesReplacedBias || target.parameter == "bias"
       return
     }
@@ -175,12 +237,60 @@ struct PEFTWriter: DialectWriter {
   }
 
   private func config(of adapter: Adapter) throws(SurgeryError) -> JSONValue {
+    let paths = modules.map(\.path)
+    // A module to save must have every parameter in the file, else PEFT refuses to load; the others are loaded by name all
+    // the same.
+    let saved = full.filter { $0.value.isSuperset(of: ["weight", "bias"]) }.map(\.key).sorted()
+    let hasOtherBias = full.values.contains(["bias"])
+    let parameters = Set(targetParameters)
+    let targets = paths.filter { !parameters.contains($0) }
+    var config: [JSONValue.Member] = [
+      .init("peft_type", .string("LORA")),
+      .init("task_type", .null),
+      .init("base_model_name_or_path", adapter.provenance.baseName.map { .string($0) } ?? .null),
+      .init("inference_mode", .bool(true)),
+    ]
+    config += PEFTRanks(modules).members(alphaField: "lora_alpha")
+    config += [
+      .init("target_modules", .array(targets.map { .string($0) })),
+      .init("modules_to_save", saved.isEmpty ? .null : .array(saved.map { .string($0) })),
+      .init("bias", .string(hasOtherBias ? "all" : usesReplacedBias ? "lora_only" : "none")),
+      .init("lora_bias", .bool(hasBias)),
+      .init("lora_dropout", .double(0)),
+      .init("fan_in_fan_out", .bool(adapter.fanInFanOut ?? false)),
+      .init("init_lora_weights", .bool(true)),
+      .init("use_rslora", .bool(false)),
+      .init("use_dora", .bool(decomposedCount > 0)),
+    ]
+    if !targetParameters.isEmpty {
+      config.append(
+        .init("target_parameters", .array(targetParameters.map { .string($0) })))
+      // Which way square experts lie depends on it.
+      config.append(.init("peft_version", .string("0.21.2")))
+    }
+    return .object(config)
+  }
+}
+
+/// The ranks and alphas of modules as configurations have them: the commonest for all, the others by patterns.
+struct PEFTRanks {
+  struct Module {
+    var path: String
+    var rank: Int
+    var alpha: Double
+  }
+
+  private let modules: [Module]
+
+  init(_ modules: [Module]) { self.modules = modules }
+
+  /// The fields `r`, the one for alpha, `rank_pattern` and `alpha_pattern`.
+  func members(alphaField: String) -> [JSONValue.Member] {
     let rank = Self.commonest(modules.map(\.rank)) ?? 8
     let alpha = Self.commonest(modules.map(\.alpha)) ?? Double(rank)
-    let paths = modules.map(\.path)
     // A full name also matches as the end of a longer one; PEFT 0.15 and later anchor what begins with '^'.
     var ends = Set<Substring>()
-    for path in paths {
+    for path in modules.map(\.path) {
       for index in path.indices where path[index] == "." {
         ends.insert(path[path.index(after: index)...])
       }
@@ -192,29 +302,10 @@ struct PEFTWriter: DialectWriter {
     let alphas = modules.filter { $0.alpha != alpha }.map {
       JSONValue.Member(pattern($0.path), .double($0.alpha))
     }
-    // A module to save must have every parameter in the file, else PEFT refuses to load; the others are loaded by name all
-    // the same.
-    let saved = full.filter { $0.value.isSuperset(of: ["weight", "bias"]) }.map(\.key).sorted()
-    let hasOtherBias = full.values.contains(["bias"])
-    return .object([
-      .init("peft_type", .string("LORA")),
-      .init("task_type", .null),
-      .init("base_model_name_or_path", adapter.provenance.baseName.map { .string($0) } ?? .null),
-      .init("inference_mode", .bool(true)),
-      .init("r", .integer(rank)),
-      .init("lora_alpha", .double(alpha)),
-      .init("rank_pattern", .object(ranks)),
-      .init("alpha_pattern", .object(alphas)),
-      .init("target_modules", .array(paths.map { .string($0) })),
-      .init("modules_to_save", saved.isEmpty ? .null : .array(saved.map { .string($0) })),
-      .init("bias", .string(hasOtherBias ? "all" : usesReplacedBias ? "lora_only" : "none")),
-      .init("lora_bias", .bool(hasBias)),
-      .init("lora_dropout", .double(0)),
-      .init("fan_in_fan_out", .bool(adapter.fanInFanOut ?? false)),
-      .init("init_lora_weights", .bool(true)),
-      .init("use_rslora", .bool(false)),
-      .init("use_dora", .bool(decomposedCount > 0)),
-    ])
+    return [
+      .init("r", .integer(rank)), .init(alphaField, .double(alpha)),
+      .init("rank_pattern", .object(ranks)), .init("alpha_pattern", .object(alphas)),
+    ]
   }
 
   /// The value that occurs most often; the first of those in the order of the modules.

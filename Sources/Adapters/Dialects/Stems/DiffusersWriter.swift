@@ -79,8 +79,8 @@ struct DiffusersWriter: DialectWriter {
     var members: [JSONValue.Member] = []
     for prefix in Set(modules.map(\.prefix)).sorted() {
       let own = modules.filter { $0.prefix == prefix }
-      let rank = PEFTWriter.commonest(own.map(\.rank)) ?? 8
-      let alpha = PEFTWriter.commonest(own.map(\.alpha)) ?? Double(rank)
+      let rank = PEFTRanks.commonest(own.map(\.rank)) ?? 8
+      let alpha = PEFTRanks.commonest(own.map(\.alpha)) ?? Double(rank)
       members += [
         .init("\(prefix).peft_type", .string("LORA")),
         .init("\(prefix).r", .integer(rank)),

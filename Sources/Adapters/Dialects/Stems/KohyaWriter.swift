@@ -29,7 +29,9 @@ enum KohyaWriter: DialectWriter {
       try writer.add(module, stem: stem)
     }
     for replacement in adapter.replacements { try writer.add(replacement, stem: "") }
-    return writer.plan(to: path, options: options, metadata: metadata(writer))
+    return writer.plan(
+      to: path, options: options,
+      metadata: kept(of: adapter.provenance.metadata).merging(metadata(writer)) { $1 })
   }
 
   private static func component(of target: TargetReference) -> TargetReference.Component? {
@@ -49,12 +51,18 @@ enum KohyaWriter: DialectWriter {
     return prefix + "_" + String(path.map { $0 == "." ? "_" : $0 })
   }
 
+  /// What metadata say of training and authors; hashes are computed again when the file is written.
+  private static func kept(of metadata: [String: String]) -> [String: String] {
+    // The arguments of the network would have to change with its kind and ranks.
+    metadata.filter { Adapter.Provenance.isOfTraining($0.key) && $0.key != "ss_network_args" }
+  }
+
   private static func metadata(_ writer: StemWriter) -> [String: String] {
     var metadata = [
       "ss_network_module": writer.usesLyCORIS ? "lycoris.kohya" : "networks.lora"
     ]
-    if let rank = PEFTWriter.commonest(writer.ranks) { metadata["ss_network_dim"] = "\(rank)" }
-    if let alpha = PEFTWriter.commonest(writer.alphas) {
+    if let rank = PEFTRanks.commonest(writer.ranks) { metadata["ss_network_dim"] = "\(rank)" }
+    if let alpha = PEFTRanks.commonest(writer.alphas) {
       metadata["ss_network_alpha"] = "\(alpha)"
     }
     return metadata
@@ -87,5 +95,17 @@ enum ComfyUIWriter: DialectWriter {
       return "text_encoders.\(name).transformer.\(rest)"
     case .denoiser, nil: return "\(given ?? "diffusion_model").\(rest)"
     }
+  }
+}
+
+extension Adapter.Provenance {
+  /// Whether a key of metadata is one of those that kohya and ModelSpec have for training, authors and hashes.
+  static func isOfTraining(_ key: String) -> Bool {
+    ["ss_", "sshs_", "modelspec."].contains { key.hasPrefix($0) }
+  }
+
+  /// Leaves out what the metadata say of training, for an adapter that is made of several.
+  public mutating func forgetTraining() {
+    metadata = metadata.filter { !Self.isOfTraining($0.key) }
   }
 }
