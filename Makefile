@@ -43,7 +43,7 @@ fuzz:
 interop: build
 	fixtures/interop/run.sh "$(BINARY)"
 
-# Kills, full disks and I/O errors at every stage of a merge; MODE=long takes hours.
+# Kills, full disks, lost power and I/O errors at every stage of what writes a result; MODE=long takes hours.
 torture: build
 	LORA_SURGERY="$(BINARY)" Tests/Torture/crash.sh $(or $(MODE),quick)
 

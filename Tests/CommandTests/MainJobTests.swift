@@ -82,6 +82,29 @@ struct ErrorLineTests {
     #expect(run.errors.hasPrefix("lora-surgery: error: "))
   }
 
+  /// Values that an option cannot take are refused before any file is opened.
+  @Test(arguments: [
+    ("compare a b --tolerance=-1", "--tolerance takes a number of at least 0"),
+    ("convert a -o b.npz --compress 10", "--compress takes a level from 1 to 9, not 10"),
+    ("convert a -o b --metadata x", "--metadata takes KEY=VALUE, not 'x'"),
+    ("convert a -o b --rename s/a", "found s/a [usage.rename]"),
+    ("extract --base a --tuned b -o c --rank 2 --accuracy 2", "between 0 and 1, not 2.0"),
+    ("extract --base a --tuned b -o c --budget 0%", "--budget"),
+    ("extract --base a --tuned b -o c --budget 200%", "--budget"),
+    ("merge a b -o c --fan-in-fan-out maybe", "takes auto, yes or no, not 'maybe'"),
+    ("merge a b -o c --enable-lora true,perhaps", "takes true and false, not 'perhaps'"),
+    ("merge a b -o c --pair x", "takes DOWN,UP=TENSOR, not 'x'"),
+    ("merge a b -o c --alpha inf", "--alpha takes a finite number, not 'inf'"),
+    ("merge a b -o c --map s/a/$1/", "--map takes plain text as replacement, not '$1'"),
+    ("merge a b -o c --scale-for q=inf", "--scale-for takes REGEX=NUMBER, not 'q=inf'"),
+    ("merge a b -o c --memory 99999999999999999999", "--memory"),
+    ("merge a b -o c --undo u --part 1/2", "[part.undo]"),
+  ])
+  func valuesThatAnOptionCannotTake(words: String, says: String) throws {
+    try statusAndLine(
+      words: words.split(separator: " ").map(String.init), status: 64, says: says)
+  }
+
   @Test func anAdapterForAnotherModel() throws {
     let folder = try TemporaryFolder()
     let demo = Command.fixture("demo")

@@ -30,6 +30,41 @@ import Testing
     }
   }
 
+  @Test func aRecordOfSomethingElseIsNamed() throws {
+    let pair = try Pair(.bf16, shapes: [[7, 5], [9, 5]], seed: 29)
+    var request = pair.request()
+    request.undo = pair.undo
+    _ = try request.run(Execution(jobs: .max))
+    var back = pair.request(.unmerge)
+    back.undo = pair.undo
+    func refusal(_ change: (inout MergeRequest) -> Void) -> SurgeryError? {
+      var changed = back
+      change(&changed)
+      return #expect(throws: SurgeryError.self) { try changed.run() }
+    }
+    #expect(refusal { $0.dtype = .f32 }?.id == "undo.dtype")
+    let other = try Pair(.bf16, shapes: [[5, 7], [9, 5]], seed: 30)
+    var otherMerge = other.request()
+    otherMerge.force = true
+    _ = try otherMerge.run()
+    let shape = refusal {
+      $0.model = other.request().output
+      $0.adapters = [WeightedAdapter(other.adapter)]
+    }
+    #expect(shape?.id == "undo.other-merged" && shape?.file == pair.undo)
+    #expect(shape?.expected?.contains("[7, 5]") == true)
+    #expect(shape?.found?.contains("[5, 7]") == true && shape?.tensor != nil)
+    let twice = refusal { $0.adapters.append(WeightedAdapter(pair.adapter)) }
+    #expect(twice?.id == "undo.other-adapter" && twice?.file == pair.undo)
+    #expect(twice?.expected == "1 changes" && twice?.found == "2" && twice?.hint != nil)
+    var record = try Data(contentsOf: URL(fileURLWithPath: pair.undo))
+    record[8] = 9
+    try record.write(to: URL(fileURLWithPath: pair.undo))
+    let version = refusal { _ in }
+    #expect(version?.id == "undo.version" && version?.kind == .unsupported)
+    #expect(version?.found == "9" && version?.file == pair.undo)
+  }
+
   @Test func theSameMergeMakesTheSameRecord() throws {
     let pair = try Pair(.bf16, shapes: [[700, 300], [90, 3000], [64, 64]], seed: 25)
     var records: [Data] = []

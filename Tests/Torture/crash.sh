@@ -19,7 +19,7 @@ SEED=${SEED:-1}
 RANDOM=$SEED
 case $mode in
 long) kills=${KILLS:-5000} nth=100000 seeds=500 rounds=200 megabytes=64 ;;
-quick) kills=${KILLS:-100} nth=20 seeds=20 rounds=5 megabytes=8 ;;
+quick) kills=${KILLS:-100} nth=20 seeds=8 rounds=5 megabytes=8 ;;
 *) echo "crash.sh [quick|long] [STEP…]" >&2; exit 64 ;;
 esac
 

@@ -18,7 +18,7 @@ public struct Execution: Sendable {
   /// Collects the means of an operation.
   ///
   /// - Parameters:
-  ///   - jobs: Worker threads; by default one for each processor.
+  ///   - jobs: Worker threads, at most 4096; by default one for each processor.
   ///   - memory: The most bytes that buffers may take; 512 MiB by default.
   ///   - limits: What reading may cost.
   ///   - interruption: The token that stops the work.
@@ -28,12 +28,15 @@ public struct Execution: Sendable {
     limits: ReadLimits = ReadLimits(), interruption: Interruption = Interruption(),
     progress: Progress = Progress()
   ) {
-    self.jobs = max(1, jobs)
+    self.jobs = min(max(1, jobs), Self.mostJobs)
     self.memory = memory
     self.limits = limits
     self.interruption = interruption
     self.progress = progress
   }
+
+  /// More threads than any machine has processors; the system would refuse many more.
+  private static let mostJobs = 1 << 12
 
   /// Bytes that one worker may use for its buffers.
   var memoryPerWorker: Int { memory / jobs }

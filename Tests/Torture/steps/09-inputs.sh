@@ -7,7 +7,9 @@ run_inputs() {
     [ $each = large ] && subject large
     for change in truncate append overwrite rename delete; do
       # At the first tensor's bytes, midway, and when all is written.
-      for n in pread:12 pread:30 pwrite:4 fsync:1; do
+      local moments="pread:12 pread:30 pwrite:4 fsync:1"
+      [ $mode$each = quicklarge ] && moments="pread:30 fsync:1"
+      for n in $moments; do
         prepare old
         mkdir "$work/moving"; moving=$work/moving/base.safetensors
         cp --sparse=always "$in/$each/base.safetensors" "$moving"
