@@ -64,7 +64,9 @@ let package = Package(
     .testTarget(name: "CheckpointsTests", dependencies: ["Checkpoints", "Tensors", system]),
     .testTarget(
       name: "AdaptersTests",
-      dependencies: ["Adapters", "Checkpoints", "LinearAlgebra", "Tensors", system]),
+      dependencies: [
+        "LoRASurgery", "Adapters", "Checkpoints", "LinearAlgebra", "Tensors", system,
+      ]),
     .testTarget(
       name: "LoRASurgeryTests",
       dependencies: [

@@ -2,7 +2,7 @@ public import Tensors
 
 /// The singular value decomposition of a product `up · down`, without forming it.
 public struct ProductSVD<Scalar: BLASScalar>: Sendable {
-  /// `out x rank`; one left vector a column, orthonormal.
+  /// `rank x out`; one left vector a row, orthonormal.
   public var left: Matrix<Scalar>
   /// The singular values, descending; all of the product's, since it has no more than `rank`.
   public var singularValues: [Double]
@@ -21,7 +21,7 @@ public struct ProductSVD<Scalar: BLASScalar>: Sendable {
     let inner = try Self.reduced(factors.down)
     // up = (factor · basis)' and down = factor · basis, so the core is factor' · factor.
     let core = try singularTriplets(product(outer.factor, inner.factor, transposeFirst: true))
-    left = product(outer.basis, core.left, transposeFirst: true)
+    left = product(core.left, outer.basis, transposeFirst: true)
     singularValues = core.values.map { Double($0) }
     right = product(core.right, inner.basis)
   }
@@ -33,7 +33,7 @@ public struct ProductSVD<Scalar: BLASScalar>: Sendable {
   public func factors(rank: Int) -> Factors<Scalar> {
     let roots = singularValues.prefix(rank).map { Scalar($0.squareRoot()) }
     var down = right.prefix(rank)
-    var up = left.transposed().prefix(rank)
+    var up = left.prefix(rank)
     for (row, root) in roots.enumerated() {
       for column in 0..<down.columns { down[row, column] *= root }
       for column in 0..<up.columns { up[row, column] *= root }

@@ -2,6 +2,7 @@ import Adapters
 import Checkpoints
 import Foundation
 import LinearAlgebra
+import LoRASurgery
 import Tensors
 import Testing
 
@@ -187,7 +188,7 @@ struct CompactRoundTripTests {
         path += "/x.safetensors"
       }
       try adapter.plan(to: path, options: AdapterWritingOptions(dialect: dialect)).write(
-        replacing: false, inputs: [], interruption: Interruption())
+        replacing: false, inputs: [], Execution())
       var files: [String: Data] = [:]
       for file in try FileManager.default.contentsOfDirectory(atPath: folder) {
         files[file] = try Data(contentsOf: URL(fileURLWithPath: "\(folder)/\(file)"))

@@ -1,6 +1,7 @@
 import Adapters
 import Foundation
 import LinearAlgebra
+import LoRASurgery
 import Tensors
 import Testing
 
@@ -79,7 +80,7 @@ struct CompactWorkshop {
     change(&options)
     let path = folder.path(name)
     try adapter.plan(to: path, options: options).write(
-      replacing: true, inputs: [], interruption: Interruption())
+      replacing: true, inputs: [], Execution())
     return path
   }
 

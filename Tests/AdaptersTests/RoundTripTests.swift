@@ -1,6 +1,7 @@
 import Adapters
 import Checkpoints
 import LinearAlgebra
+import LoRASurgery
 import Tensors
 import Testing
 
@@ -91,7 +92,7 @@ struct RoundTripTests {
       one.dialect == .peft || one.dialect == .mlx ? "written" : "written.safetensors")
     let plan = try read.inBaseWords.plan(
       to: path, options: AdapterWritingOptions(dialect: one.dialect))
-    try plan.write(replacing: false, inputs: read.adapter.inputs, interruption: Interruption())
+    try plan.write(replacing: false, inputs: read.adapter.inputs, Execution())
 
     var options = AdapterOptions()
     if one.dialect == .loralib {
@@ -146,7 +147,7 @@ struct RoundTripTests {
     let output = try TemporaryFolder()
     let plan = try read.inBaseWords.plan(
       to: output.path("one.safetensors"), options: AdapterWritingOptions(dialect: .peft))
-    try plan.write(replacing: false, inputs: [], interruption: Interruption())
+    try plan.write(replacing: false, inputs: [], Execution())
     let again = try Adapter(opening: output.path("one.safetensors"))
     #expect(again.facts.ranks == read.adapter.facts.ranks)
     let scales = zip(again.facts.scales ?? [], read.adapter.facts.scales ?? [])
@@ -162,7 +163,7 @@ struct RoundTripTests {
     options.dtype = .bf16
     options.prefix = "lora_te"
     let plan = try read.inBaseWords.plan(to: output.path("k.safetensors"), options: options)
-    try plan.write(replacing: false, inputs: [], interruption: Interruption())
+    try plan.write(replacing: false, inputs: [], Execution())
     let again = try Adapter(opening: output.path("k.safetensors"))
     #expect(again.facts.dtype == "BF16")
     #expect(again.modules.allSatisfy { $0.name.hasPrefix("lora_te_") })

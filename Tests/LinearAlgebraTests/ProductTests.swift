@@ -15,7 +15,7 @@ import Testing
       #expect(abs(value - expected) < 1e-12 * truth[0])
     }
     #expect(deviationFromOrthonormal(found.right) < 1e-12)
-    #expect(deviationFromOrthonormal(found.left.transposed()) < 1e-12)
+    #expect(deviationFromOrthonormal(found.left) < 1e-12)
     let again = found.factors(rank: rank).delta()
     for (a, b) in zip(again.elements, dense.elements) { #expect(abs(a - b) < 1e-11) }
     #expect(found.factors(rank: 9).up.columns == 9)

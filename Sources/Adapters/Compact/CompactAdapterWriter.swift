@@ -21,9 +21,10 @@ enum CompactAdapterWriter: DialectWriter {
     for replacement in adapter.replacements {
       replacements.append(try encoder.replacement(replacement))
     }
-    if errors.isLossy {
-      let count = encoder.codecs.count { $0 == .quantised }
-      notes.append("\(count) of \(adapter.modules.count) modules quantised, the others exact")
+    let exact = adapter.modules.count - encoder.codecs.count { $0 == .quantised }
+    if errors.isLossy, exact > 0 {
+      notes.append(
+        "\(exact) of \(adapter.modules.count) modules are stored exactly, which suits them better")
     }
     var sections = [
       JSONValue.Member(

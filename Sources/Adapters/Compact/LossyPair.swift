@@ -27,7 +27,7 @@ struct LossyPair {
       Factors(up: try up.matrix(of: Double.self), down: try down.matrix(of: Double.self)))
     singularValues = svd.singularValues
     roots = singularValues.map { $0.squareRoot() }
-    var (left, right) = (svd.left.transposed(), svd.right)
+    var (left, right) = (svd.left, svd.right)
     left.multiplyRows(by: roots)
     right.multiplyRows(by: roots)
     self.left = left
@@ -151,30 +151,25 @@ struct LossyPair {
         singularValues, rows: left.columns, columns: right.columns, step: step
       ).rank)
     var steps: [UInt16] = []
-    var codes: [Int32] = []
-    codes.reserveCapacity(rank * (left.columns + right.columns))
+    var inverses: [Double] = []
     for row in 0..<rank {
       let pattern = FloatPatterns.narrowToBF16(Float(step / roots[row]))
       let own = Double(FloatPatterns.widen(bf16: pattern))
       let isUsable = own > 0 && own.isFinite
       steps.append(isUsable ? pattern : 0)
-      for factor in [left, right] {
-        appendCodes(of: factor, row, inverse: isUsable ? 1 / own : 0, to: &codes)
+      inverses.append(isUsable ? 1 / own : 0)
+    }
+    let width = left.columns + right.columns
+    var codes = [Int32](repeating: 0, count: rank * width)
+    var span = codes.mutableSpan
+    for row in 0..<rank {
+      for (factor, start) in [(left, 0), (right, left.columns)] {
+        roundToCodes(
+          factor.elements.span.extracting(row * factor.columns..<(row + 1) * factor.columns),
+          times: inverses[row], into: &span, at: row * width + start)
       }
     }
-    return QuantisedMatrix(
-      columns: left.columns + right.columns, steps: steps, codes: codes)
-  }
-
-  private func appendCodes(
-    of factor: Matrix<Double>, _ row: Int, inverse: Double, to codes: inout [Int32]
-  ) {
-    let limit = Double(QuantisedMatrix.maximumCode)
-    let elements = factor.elements.span
-    for index in (row * factor.columns)..<((row + 1) * factor.columns) {
-      let code = (elements[index] * inverse).rounded(.toNearestOrEven)
-      codes.append(Int32(min(max(code, -limit), limit)))
-    }
+    return QuantisedMatrix(columns: width, steps: steps, codes: codes)
   }
 
   /// The error of the product as the sum of its components' errors.
@@ -200,14 +195,10 @@ struct LossyPair {
   private func squaredDistance(
     _ factor: Matrix<Double>, _ row: Int, _ codes: [Int32], at start: Int, _ step: Double
   ) -> Double {
-    let (elements, codes) = (factor.elements.span, codes.span)
-    var sum = 0.0
-    for index in 0..<factor.columns {
-      let distance =
-        Double(codes[start &+ index]) * step - elements[row &* factor.columns &+ index]
-      sum += distance * distance
-    }
-    return sum
+    let count = factor.columns
+    return squaredDistanceOfCodes(
+      codes.span.extracting(start..<start + count), times: step,
+      from: factor.elements.span.extracting(row * count..<(row + 1) * count))
   }
 
   /// The Frobenius norm of the difference between the numbers' product and the exact one, from what a reader will see.
@@ -219,28 +210,36 @@ struct LossyPair {
   /// - Returns: The norm, in double precision.
   /// - Complexity: O((*out* + *in*) · *rank*²).
   func measuredError(of matrix: QuantisedMatrix) -> Double {
-    let (rank, rows, columns) = (left.rows, left.columns, right.columns)
     let values = matrix.values
-    var outer = [Double](repeating: 0, count: 2 * rank * rows)
-    var inner = [Double](repeating: 0, count: 2 * rank * columns)
-    for k in 0..<rank {
-      for i in 0..<rows {
-        let found = k < matrix.rows ? Double(values[k * (rows + columns) + i]) : 0
-        outer[k * rows + i] = found - left.elements[k * rows + i]
-        outer[(rank + k) * rows + i] = found
-      }
-      for i in 0..<columns {
-        let exact = right.elements[k * columns + i]
-        let found = k < matrix.rows ? Double(values[k * (rows + columns) + rows + i]) : 0
-        inner[k * columns + i] = exact
-        inner[(rank + k) * columns + i] = found - exact
-      }
-    }
-    let first = Matrix(rows: 2 * rank, columns: rows, elements: outer)
-    let second = Matrix(rows: 2 * rank, columns: columns, elements: inner)
+    let outputs = found(values, of: matrix, columns: 0..<left.columns)
+    let inputs = found(values, of: matrix, columns: left.columns..<matrix.columns)
+    let first = Matrix(
+      rows: 2 * left.rows, columns: left.columns,
+      elements: differences(outputs, left.elements) + outputs)
+    let second = Matrix(
+      rows: 2 * left.rows, columns: right.columns,
+      elements: right.elements + differences(inputs, right.elements))
     let grams = zip(
       product(first, first, transposeSecond: true).elements,
       product(second, second, transposeSecond: true).elements)
     return max(grams.reduce(0) { $0 + $1.0 * $1.1 }, 0).squareRoot()
+  }
+
+  /// Some columns of the values that a reader sees; components that got no bits are zero.
+  private func found(
+    _ values: [Float], of matrix: QuantisedMatrix, columns: Range<Int>
+  ) -> [Double] {
+    var result: [Double] = []
+    result.reserveCapacity(left.rows * columns.count)
+    for row in 0..<matrix.rows {
+      let start = row * matrix.columns
+      result.append(
+        contentsOf: values[start + columns.lowerBound..<start + columns.upperBound].lazy.map {
+          Double($0)
+        })
+    }
+    result.append(
+      contentsOf: repeatElement(0, count: (left.rows - matrix.rows) * columns.count))
+    return result
   }
 }

@@ -9,6 +9,7 @@ struct Resolver {
   private let allowsUnmatched: Bool
   private let architecture: Architecture
   private let names: BaseNames
+  private let fitting: ModuleFitting
   private var tensors: [TensorName: TensorUpdates] = [:]
   private var tiedReplacements = Set<TensorName>()
   /// Tensors that the result has and the base has not: heads that no longer share their embedding.
@@ -34,6 +35,9 @@ struct Resolver {
     }
     architecture = Architecture(of: base)
     names = BaseNames(base, tiesEmbeddings: architecture.tiesEmbeddings)
+    fitting = ModuleFitting(
+      base: base, options: self.options, architecture: architecture,
+      configuredTransposed: adapter.fanInFanOut)
   }
 
   /// Whether a module's tensor is only there as the tied partner of another.
@@ -52,13 +56,6 @@ struct Resolver {
 
   private var ensuresTying: Bool {
     adapter.provenance.config?["ensure_weight_tying"]?.flag == true
-  }
-
-  /// A change made to fit one tensor.
-  private struct Fit {
-    var tensor: TensorName
-    var fitted: FittedUpdate
-    var rows: Range<Int>
   }
 
   mutating func add(_ replacement: Replacement) throws(SurgeryError) {
@@ -135,7 +132,7 @@ struct Resolver {
   }
 
   private mutating func resolve(_ module: ModuleUpdate, key: String) throws(SurgeryError) {
-    var fits: [(fits: [Fit], note: String?, isTied: Bool)] = []
+    var fits: [(fits: [ModuleFitting.Fit], note: String?, isTied: Bool)] = []
     var failure: SurgeryError?
     var isKnown = false
     for parameter in [module.target.parameter] + module.target.alternatives where fits.isEmpty {
@@ -144,7 +141,10 @@ struct Resolver {
       for candidate in names.candidates(for: target) {
         isKnown = true
         do throws(SurgeryError) {
-          fits.append((try fit(module, candidate), candidate.note, candidate.isTied))
+          let made = try fitting.fits(of: module, candidate) { (name) throws(SurgeryError) in
+            try source(of: name, for: module)
+          }
+          fits.append((made, candidate.note, candidate.isTied))
         } catch {
           failure = failure ?? error
         }
@@ -167,47 +167,6 @@ struct Resolver {
     if let note = fits.first?.note { notes[note, default: 0] += 1 }
   }
 
-  private func fit(
-    _ module: ModuleUpdate, _ candidate: BaseNames.Candidate
-  ) throws(SurgeryError) -> [Fit] {
-    var result: [Fit] = []
-    var firstRow = 0
-    let whole = candidate.entries.count > 1 ? try fused(module, candidate) : nil
-    for entry in candidate.entries {
-      guard let stored = try source(of: entry.tensor, for: module) else { continue }
-      guard stored.info.dtype.isFloatingPoint else {
-        throw SurgeryError.adapter(
-          "quantised-base", "the base tensor is quantised or of integers",
-          expected: "a floating-point type", found: "\(stored.info.dtype) of \(entry.tensor.text)",
-          hint: "dequantise the base first")
-      }
-      var update = module.update
-      if let whole {
-        let rows = firstRow..<(firstRow + (entry.part?.count ?? stored.info.shape.rows))
-        firstRow = rows.upperBound
-        guard let slice = whole.slice(rows: rows) else {
-          throw SurgeryError.unsupportedAdapter(
-            "the base splits a module that the adapter changes as one", id: "unsupported-layout",
-            found: candidate.entries.map(\.tensor.text).listed())
-        }
-        guard let slice = slice.update else { continue }
-        update = slice
-      }
-      let fitted = try update.fitted(
-        to: target(module, entry.tensor, shape: stored.info.shape, part: entry.part))
-      result.append(
-        Fit(
-          tensor: entry.tensor, fitted: fitted,
-          rows: entry.part ?? 0..<max(fitted.update.rows, 1)))
-    }
-    if let whole, firstRow != whole.rows {
-      throw SurgeryError.adapter(
-        "shape", "the adapter does not fit the base", expected: "\(firstRow) rows",
-        found: "\(whole.rows) rows")
-    }
-    return result
-  }
-
   /// The tensor that a module changes: the base's, the one that replaces it, or either enlarged.
   private func source(
     of name: TensorName, for module: ModuleUpdate
@@ -224,48 +183,8 @@ struct Resolver {
     return enlarged
   }
 
-  private func target(
-    _ module: ModuleUpdate, _ tensor: TensorName, shape: Shape, part: Range<Int>? = nil
-  ) -> FittingTarget {
-    FittingTarget(
-      name: tensor, shape: shape, part: part, saidTransposed: options.isTransposed(module.name),
-      knownTransposed: architecture.isTransposed(tensor),
-      configuredTransposed: adapter.fanInFanOut, modelType: architecture.modelType,
-      enabledParts: options.enabledParts(module.name),
-      hasTransposedExperts: base[tensor].flatMap { architecture.expertStack($0.info) }?.isTransposed
-        ?? false,
-      heads: AttentionHeads(config: base.config))
-  }
-
-  /// The update as it would fit the tensor that the pieces make up together.
-  private func fused(
-    _ module: ModuleUpdate, _ candidate: BaseNames.Candidate
-  ) throws(SurgeryError) -> any Update {
-    guard let first = candidate.entries.first, let shape = base[first.tensor]?.info.shape else {
-      return module.update
-    }
-    let heights = candidate.entries.map { $0.part?.count ?? base[$0.tensor]?.info.shape.rows ?? 0 }
-    let rows = heights.reduce(0, +)
-    var dimensions = [rows] + shape.dimensions.dropFirst()
-    if let stack = module.update as? StackedLowRank, stack.experts > 0,
-      rows.isMultiple(of: stack.experts)
-    {
-      dimensions = [stack.experts, rows / stack.experts, shape.columns]
-    }
-    guard let together = Shape(dimensions) else { return module.update }
-    var target = target(module, first.tensor, shape: together)
-    target.pieces = heights
-    let fitted = try module.update.fitted(to: target)
-    guard !fitted.isTransposed else {
-      throw SurgeryError.unsupportedAdapter(
-        "the base splits a module that the adapter changes transposed", id: "unsupported-layout",
-        found: candidate.entries.map(\.tensor.text).listed())
-    }
-    return fitted.update
-  }
-
   private mutating func commit(
-    _ fit: Fit, _ module: ModuleUpdate, isTied: Bool
+    _ fit: ModuleFitting.Fit, _ module: ModuleUpdate, isTied: Bool
   ) throws(SurgeryError) {
     guard let stored = try source(of: fit.tensor, for: module) else { return }
     // A head that is not to share its embedding's tensor gets a copy of it to change.

@@ -40,38 +40,6 @@ public struct AdapterPlan: Sendable {
     self.contents = contents
     self.notes = notes
   }
-
-  /// Writes the output; it appears whole or not at all.
-  ///
-  /// - Parameters:
-  ///   - replacing: Whether an existing output is replaced.
-  ///   - inputs: The files that are read.
-  ///   - interruption: The token that stops the work.
-  /// - Throws: What reading and writing throw.
-  public func write(
-    replacing: Bool, inputs: [InputFile], interruption: Interruption
-  ) throws(SurgeryError) {
-    let writer = try CheckpointWriter(
-      plan, replacing: replacing, inputs: inputs, interruption: interruption)
-    var scratch = [UInt8](repeating: 0, count: 1 << 20)
-    let stage = WriteStage()
-    for (file, contents) in contents.enumerated() {
-      for (tensor, content) in contents.enumerated() {
-        let place = PlannedTensor(file: file, tensor: tensor)
-        switch content {
-        case .stored(let stored):
-          try writer.copy(
-            stored, bytes: 0..<stored.info.byteCount, to: place, scratch: &scratch, through: stage)
-        case .made(let make):
-          let bytes = try make()
-          try unsafe writer.write(bytes.span.bytes, to: place, at: 0, through: stage)
-        case .quantised(let make): try writer.write(try make(), to: place)
-        }
-      }
-    }
-    try stage.flush()
-    try writer.commit()
-  }
 }
 
 /// Collects the tensors of one output file of an adapter.

@@ -154,7 +154,7 @@ public final class CheckpointWriter: Sendable {
   ///   - matrix: At most as many rows as planned; rows left out at the end do not exist in the file.
   ///   - place: The tensor.
   /// - Throws: `io.write` or `output.no-space`.
-  public func write(_ matrix: QuantisedMatrix, to place: PlannedTensor) throws(SurgeryError) {
+  public func write(_ matrix: EncodedMatrix, to place: PlannedTensor) throws(SurgeryError) {
     try writers[place.file].write(matrix, tensor: place.tensor)
   }
 

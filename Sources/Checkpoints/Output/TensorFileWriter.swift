@@ -24,7 +24,7 @@ protocol TensorFileWriter: Sendable {
   ) throws(SurgeryError)
 
   /// Writes all of a quantised tensor, where the format has such.
-  func write(_ matrix: QuantisedMatrix, tensor: Int) throws(SurgeryError)
+  func write(_ matrix: EncodedMatrix, tensor: Int) throws(SurgeryError)
 
   /// Writes what can only be written when all data is there (directories, checksums).
   func finish() throws(SurgeryError)
@@ -32,7 +32,7 @@ protocol TensorFileWriter: Sendable {
 
 extension TensorFileWriter {
   /// Other formats have no such tensors; who plans one for them is at fault.
-  func write(_ matrix: QuantisedMatrix, tensor: Int) throws(SurgeryError) {
+  func write(_ matrix: EncodedMatrix, tensor: Int) throws(SurgeryError) {
     throw SurgeryError(.bug, "output.format", "the format has no quantised tensors")
   }
 }

@@ -18,7 +18,7 @@ extension CombineRequest {
     let choice = try checkedRanks()
     let sources = try adapters.map { (weighted) throws(SurgeryError) in
       try Adapter(
-        opening: weighted.path, options: adapterOptions.withoutResidualBase,
+        factorsAt: weighted.path, options: adapterOptions,
         limits: execution.limits)
     }
     let plan = try CombinePlan(self, adapters: sources, choice: choice)
@@ -59,7 +59,9 @@ extension CombineRequest {
     if sources.count > 1 { result.provenance.forgetTraining() }
     result.modules = outcomes.compactMap(\.module)
     result.replacements = plan.replacements
-    var report = OperationReport(command: "combine", modules: outcomes.map(\.report))
+    var report = OperationReport(
+      command: "combine",
+      modules: outcomes.map(\.report) + plan.replacements.map { TensorReport($0) } + plan.leftOut)
     report.warnings = sources.flatMap(\.provenance.warnings) + plan.warnings
     report.totals.bytesRead = sources.reduce(0) { $0 + $1.byteCount }
     result.provenance.command = (["combine", "--method \(method.rawValue)"] + ranks.words).joined(

@@ -7,19 +7,27 @@ struct CombinePlan {
   private(set) var steps: [CombineStep] = []
   /// Tensors that one adapter stores in full.
   private(set) var replacements: [Replacement] = []
+  /// Entries for what the options leave out.
+  private(set) var leftOut: [TensorReport] = []
   private(set) var warnings: [String] = []
 
   init(
     _ request: CombineRequest, adapters: [Adapter], choice: RankChoice
   ) throws(SurgeryError) {
     let matcher = try request.selection.matcher()
+    var selected: [Adapter] = []
+    for adapter in adapters {
+      let selection = matcher.selection(from: adapter)
+      selected.append(selection.selected)
+      leftOut += selection.leftOut
+    }
     // Names with dots and with underscores meet only in their underscored form.
-    let mixed = Set(adapters.flatMap { $0.modules.map(\.target.spelling) }).count > 1
+    let mixed = Set(selected.flatMap { $0.modules.map(\.target.spelling) }).count > 1
     var positions: [String: Int] = [:]
-    let defaultRank = adapters.flatMap { $0.modules.compactMap(\.update.rank) }.max() ?? 1
-    for (adapter, weighted) in zip(adapters, request.adapters) {
+    let defaultRank = selected.flatMap { $0.modules.compactMap(\.update.rank) }.max() ?? 1
+    for (adapter, weighted) in zip(selected, request.adapters) {
       var seen = Set<String>()
-      for module in adapter.modules where matcher.selects(module.tensorName) {
+      for module in adapter.modules {
         let key = Self.key(module.target, underscored: mixed)
         guard seen.insert(key).inserted else {
           throw SurgeryError(
@@ -41,7 +49,7 @@ struct CombinePlan {
       }
     }
     for step in steps { try step.check(request.method) }
-    try addReplacements(of: adapters)
+    try addReplacements(of: selected)
   }
 
   private static func key(_ target: TargetReference, underscored: Bool) -> String {
@@ -60,11 +68,16 @@ struct CombinePlan {
           throw SurgeryError(
             .unsupported, "combine.replacements",
             "two adapters store the same tensor in full, which cannot be combined",
-            file: adapter.path, tensor: name, found: "\(other) has it too")
+            file: adapter.path, tensor: name, found: "\(other) has it too",
+            hint: "--exclude leaves tensors out")
         }
         replacements.append(replacement)
+      }
+      if let first = adapter.replacements.first {
+        let others = adapter.replacements.count - 1
         warnings.append(
-          "tensor \"\(name)\" is stored in full by \(adapter.path) and taken over without weight")
+          "tensor \"\(first.tensorName)\"\(others > 0 ? " and \(others) others" : "") stored in full by "
+            + "\(adapter.path): taken over without weight")
       }
     }
   }

@@ -29,7 +29,7 @@ extension ConvertRequest {
         hint: "--as lora factors updates anew; resize changes ranks")
     }
     let source = try Adapter(
-      opening: input, options: adapterOptions.withoutResidualBase, limits: execution.limits)
+      factorsAt: input, options: adapterOptions, limits: execution.limits)
     let base = try ConversionBase(opening: base, limits: execution.limits)
     var output = try AdapterOutput(
       to: output, dialect: dialect, like: source, dtype: dtype, force: force, dryRun: dryRun,
@@ -65,29 +65,6 @@ extension ConvertRequest {
   }
 }
 
-/// The base of a conversion: a model, or only its configuration.
-struct ConversionBase {
-  let model: Checkpoint?
-  let config: JSONValue?
-
-  /// Opens the base, of which GGUF needs no more than `config.json`.
-  init(opening path: String?, limits: ReadLimits) throws(SurgeryError) {
-    guard let path else {
-      (model, config) = (nil, nil)
-      return
-    }
-    do throws(SurgeryError) {
-      let opened = try Checkpoint(opening: path, limits: limits)
-      (model, config) = (opened, opened.config)
-    } catch {
-      guard error.kind == .missingInput,
-        let config = try? JSONValue(readingFile: path + "/config.json")
-      else { throw error }
-      (model, self.config) = (nil, config)
-    }
-  }
-}
-
 /// Turns the changes of an adapter into such as a dialect can express, exactly where that is possible.
 struct AdapterConversion {
   let request: ConvertRequest
@@ -118,7 +95,11 @@ struct AdapterConversion {
   /// Converts changes whose tensors are known.
   mutating func convert(_ resolved: ResolvedAdapter) throws(SurgeryError) {
     let matcher = try request.selection.matcher()
-    for tensor in resolved.tensors + resolved.additions where matcher.selects(tensor.name) {
+    for tensor in resolved.tensors + resolved.additions {
+      guard matcher.selects(tensor.name) else {
+        reports.append(.leftOut(tensor.name, shape: tensor.source.info.shape))
+        continue
+      }
       if let reason = tensor.replacement {
         add(Replacement(of: tensor.name, with: tensor.source, reason: reason))
       }
@@ -147,9 +128,10 @@ struct AdapterConversion {
 
   /// Converts changes as the adapter names them.
   mutating func convert(_ adapter: Adapter) throws(SurgeryError) {
-    let matcher = try request.selection.matcher()
-    for replacement in adapter.replacements { add(replacement) }
-    for module in adapter.modules where matcher.selects(module.tensorName) {
+    let (selected, leftOut) = try request.selection.matcher().selection(from: adapter)
+    reports += leftOut
+    for replacement in selected.replacements { add(replacement) }
+    for module in selected.modules {
       let scale = try module.scaleForArithmetic(of: adapter)
       try convert(module) { (interruption) throws(SurgeryError) in
         guard module.update.isAdditive else {
@@ -168,10 +150,7 @@ struct AdapterConversion {
 
   private mutating func add(_ replacement: Replacement) {
     replacements.append(replacement)
-    reports.append(
-      TensorReport(
-        TensorName(replacement.target.tensorName), .full, shape: replacement.tensor.info.shape,
-        reason: replacement.reason))
+    reports.append(TensorReport(replacement))
   }
 
   /// Converts one change: as it is, folded into two factors, or put off to be factored anew.

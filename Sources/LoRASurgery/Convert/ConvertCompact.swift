@@ -13,11 +13,9 @@ extension ConvertRequest {
         .usage, "convert.ranks", "converting to a compact file chooses no ranks",
         hint: "--max-error, --max-error-total or --quality states an error; resize changes ranks")
     }
-    var adapter = try Adapter(
-      opening: input, options: adapterOptions.withoutResidualBase, limits: execution.limits)
-    let matcher = try selection.matcher()
-    adapter.modules.removeAll { !matcher.selects($0.tensorName) }
-    adapter.replacements.removeAll { !matcher.selects(TensorName($0.target.tensorName)) }
+    let source = try Adapter(
+      factorsAt: input, options: adapterOptions, limits: execution.limits)
+    var (adapter, leftOut) = try selection.matcher().selection(from: source)
     var inputs = adapter.inputs
     var warnings = adapter.provenance.warnings
     if let base {
@@ -41,12 +39,12 @@ extension ConvertRequest {
         var report = TensorReport(module.tensorName, .converted, shape: module.shape)
         report.rank = module.update.rank
         return report
-      })
+      } + adapter.replacements.map { TensorReport($0) } + leftOut)
     report.warnings = warnings + writing.notes
     report.totals.bytesRead = adapter.byteCount
     report.totals.parameters = adapter.parameterCount
     if !dryRun {
-      try writing.write(replacing: force, inputs: inputs, interruption: execution.interruption)
+      try writing.write(replacing: force, inputs: inputs, execution)
       report.output = output
       report.totals.bytesWritten = try writing.writtenBytes()
     }

@@ -50,8 +50,7 @@ struct TensorConversion {
 
   private init(leavingOut tensor: StoredTensor) {
     source = tensor
-    report = TensorReport(
-      tensor.name, .skipped, shape: tensor.info.shape, reason: "not selected")
+    report = .leftOut(tensor.name, shape: tensor.info.shape)
   }
 
   private init(

@@ -24,9 +24,11 @@ public struct Workers: Sendable {
   ///
   /// Each thread makes one state and keeps it for all its steps, so that buffers are allocated once. When a step fails,
   /// those before it still finish and the failure of the lowest index is thrown: the same input gives the same error.
+  /// `whenFailed` may tell those that wait for it.
   func run<State>(
     steps: Int, interruption: Interruption,
     makeState: @escaping @Sendable () throws(SurgeryError) -> State,
+    whenFailed: @escaping @Sendable (_ step: Int) -> Void = { _ in },
     body: @escaping @Sendable (inout State, Int) throws(SurgeryError) -> Void
   ) throws(SurgeryError) {
     let queue = StepQueue(steps: steps)
@@ -41,6 +43,7 @@ public struct Workers: Sendable {
         }
       } catch {
         queue.fail(at: index, error)
+        whenFailed(index)
       }
     }
     let threads = (1..<max(1, min(count, steps))).compactMap { _ in Self.start(work) }

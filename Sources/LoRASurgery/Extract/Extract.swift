@@ -81,7 +81,7 @@ extension ExtractRequest {
       of: extracted, dialect: form.dialect, baseName: baseName, fingerprint: fingerprint,
       isTransposed: isTransposed)
     let writing = try adapter.plan(to: output, options: form.options(dtype: dtype))
-    try writing.write(replacing: force, inputs: inputs, interruption: execution.interruption)
+    try writing.write(replacing: force, inputs: inputs, execution)
     report.output = output
     report.warnings += writing.notes
     report.totals.bytesWritten = try writing.writtenBytes()

@@ -19,7 +19,7 @@ extension ResizeRequest {
     let stopwatch = Stopwatch()
     let choice = try ranks.choice(isRequired: true)
     let source = try Adapter(
-      opening: adapter, options: adapterOptions.withoutResidualBase, limits: execution.limits)
+      factorsAt: adapter, options: adapterOptions, limits: execution.limits)
     let plan = try ResizePlan(source, choice: choice, selection: selection)
     let output = try AdapterOutput(
       to: output, dialect: dialect, like: source, dtype: dtype, force: force, dryRun: dryRun,
@@ -104,8 +104,8 @@ struct ResizePlan {
     for replacement in adapter.replacements {
       reports.append(
         TensorReport(
-          TensorName(replacement.target.tensorName), .copied,
-          shape: replacement.tensor.info.shape, reason: replacement.reason))
+          replacement.tensorName, .copied, shape: replacement.tensor.info.shape,
+          reason: replacement.reason))
     }
     guard !steps.isEmpty else {
       throw SurgeryError(
@@ -174,10 +174,10 @@ struct ResizeStep: Sendable {
 extension ProductSVD {
   /// All singular values of the product: beyond its rank they are zero.
   var spectrum: Spectrum {
-    let count = min(left.rows, right.columns)
+    let count = min(left.columns, right.columns)
     return Spectrum(
       values: singularValues.prefix(count)
         + [Double](repeating: 0, count: max(0, count - singularValues.count)),
-      rows: left.rows, columns: right.columns)
+      rows: left.columns, columns: right.columns)
   }
 }

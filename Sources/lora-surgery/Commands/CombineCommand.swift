@@ -33,7 +33,7 @@ struct CombineCommand: JobCommand {
   var seed: UInt64 = 0
 
   @Option(name: .customLong("to"), help: "The dialect to write (default: the first adapter's).")
-  var dialect: Dialect?
+  var written: WrittenDialect?
 
   @OptionGroup(title: "Ranks") var ranks: RankArguments
   @OptionGroup(title: "What adapters do not say themselves")
@@ -48,7 +48,7 @@ struct CombineCommand: JobCommand {
     request.majoritySign = majoritySign
     request.seed = seed
     request.ranks = ranks.options
-    request.dialect = dialect
+    request.dialect = written?.dialect
     request.dtype = output.dtype
     request.adapterOptions = try reading.options()
     request.selection = selection.selection
@@ -59,6 +59,6 @@ struct CombineCommand: JobCommand {
   }
 
   func run() throws {
-    try common.run(try request(), as: dialect?.container)
+    try common.run(try request(), as: written?.dialect.container)
   }
 }

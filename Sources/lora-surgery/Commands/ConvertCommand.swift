@@ -18,7 +18,7 @@ struct ConvertCommand: JobCommand {
         lora-surgery convert model.safetensors -o model.npz --compress 6
         lora-surgery convert adapter/ -o lora.safetensors --to kohya --base unet/
         lora-surgery convert adapter/ -o lora/ --as lora --energy 0.95 --base model/
-        find . -name '*.npz' | lora-surgery convert --files-from - --suffix .safetensors
+        ls *.npz | lora-surgery convert --files-from - --suffix .safetensors
       """)
 
   @Argument(
@@ -170,8 +170,7 @@ struct ConversionForm: ExpressibleByArgument {
   }
 
   static var allValueStrings: [String] {
-    ["safetensors", "npz", "npy", "gguf", "compact", "peft", "kohya", "diffusers", "comfyui"]
-      + ["loralib", "mlx"]
+    ["safetensors", "npz", "npy"] + WrittenDialect.allValueStrings
   }
 
   static var defaultCompletionKind: CompletionKind { .list(allValueStrings) }

@@ -26,7 +26,7 @@ struct ExtractCommand: JobCommand {
   var tuned: String
 
   @Option(name: .customLong("to"), help: "The dialect to write.")
-  var dialect: Dialect?
+  var written: WrittenDialect?
 
   @Option(help: "randomized stops when the energy cannot grow; exact goes through LAPACK.")
   var method = ExtractRequest.Method.randomized
@@ -75,7 +75,7 @@ struct ExtractCommand: JobCommand {
     var request = ExtractRequest(
       base: base, tuned: tuned, output: output.output, ranks: ranks.options)
     request.dtype = output.dtype
-    request.dialect = dialect
+    request.dialect = written?.dialect
     request.method = method
     request.precision = precision
     request.accuracy = accuracy
@@ -92,6 +92,6 @@ struct ExtractCommand: JobCommand {
   }
 
   func run() throws {
-    try common.run(try request(), as: dialect?.container)
+    try common.run(try request(), as: written?.dialect.container)
   }
 }

@@ -61,7 +61,7 @@ struct MergeCommand: JobCommand {
       Every adapter adds weight x scale x up x down to the tensors that it names; everything else is copied.
 
         lora-surgery merge base/ adapter/ -o merged/
-        lora-surgery merge model.safetensors a.safetensors:0.7 b.safetensors:0.3 -o merged.safetensors
+        lora-surgery merge base/ a.safetensors:0.7 b.safetensors:0.3 -o merged/
       """)
 
   @Argument(help: "The model: a file or folder.", completion: .checkpoints)

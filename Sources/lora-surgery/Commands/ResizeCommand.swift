@@ -21,7 +21,7 @@ struct ResizeCommand: JobCommand {
   var adapters: [String] = []
 
   @Option(name: .customLong("to"), help: "The dialect to write (default: the adapter's own).")
-  var dialect: Dialect?
+  var written: WrittenDialect?
 
   @OptionGroup(title: "Ranks") var ranks: RankArguments
   @OptionGroup(title: "What adapters do not say themselves")
@@ -41,7 +41,7 @@ struct ResizeCommand: JobCommand {
   func run() throws {
     let request = try requestForAll()
     try list.run(
-      "resize", adapters, format: dialect?.container, writing: writing, common: common
+      "resize", adapters, format: written?.dialect.container, writing: writing, common: common
     ) { (item, output, mayReplace, _, execution) throws(SurgeryError) in
       var request = request
       request.adapter = item.input
@@ -54,7 +54,7 @@ struct ResizeCommand: JobCommand {
   /// What is asked for every input.
   private func requestForAll() throws -> ResizeRequest {
     var request = ResizeRequest(adapter: "", output: "", ranks: ranks.options)
-    request.dialect = dialect
+    request.dialect = written?.dialect
     request.dtype = writing.dtype
     request.adapterOptions = try reading.options()
     request.selection = selection.selection

@@ -11,7 +11,7 @@ struct VerifyCommand: JobCommand {
       is 1 where a tensor is off.
 
         lora-surgery verify --base base/ --adapter adapter/ --merged merged/
-        lora-surgery verify --base base/ --adapter a/:0.7 --adapter b/:0.3 --merged both/ --verbose
+        lora-surgery verify --base base/ --adapter a/:0.7 --adapter b/:0.3 --merged both/
       """)
 
   @Option(

@@ -32,6 +32,21 @@ extension DType: ExpressibleByArgument {
 }
 
 extension Dialect: ExpressibleByArgument {}
+
+/// A dialect as the output's: help and shells offer those that are written, the others are refused with the reason.
+struct WrittenDialect: ExpressibleByArgument {
+  let dialect: Dialect
+
+  init?(argument: String) {
+    guard let dialect = Dialect(rawValue: argument) else { return nil }
+    self.dialect = dialect
+  }
+
+  static var allValueStrings: [String] { Adapter.writtenDialects.map(\.rawValue) }
+
+  static var defaultCompletionKind: CompletionKind { .list(allValueStrings) }
+}
+
 extension CompactQuality: ExpressibleByArgument {}
 extension RankScale: ExpressibleByArgument {}
 extension FileFormat: ExpressibleByArgument {}

@@ -50,15 +50,15 @@ enum DiffusersReader: DialectReader {
       let metadata = try DiffusersMetadata(text, file: files.file.file.path)
       builder.metadata = { stem, rank in metadata.scaling(stem, rank: rank) }
     }
-    for module in modules.modules {
-      try builder.build(module, target: target(module.stem), into: &adapter)
-    }
-    adapter.provenance.warnings += builder.warnings
-    if builder.modulesWithoutAlpha > 0, adapter.modules.count > builder.modulesWithoutAlpha {
-      adapter.provenance.warnings.append(
-        "\(builder.modulesWithoutAlpha) modules have no alpha; their scale is 1, where diffusers "
-          + "would take the alpha that most others have")
-    }
+    // Where no module has an alpha, diffusers takes 1 as well.
+    try builder.build(
+      modules, into: &adapter,
+      missingAlpha: { adapter, count in
+        adapter.modules.count == count
+          ? nil
+          : "modules have no alpha; their scale is 1, where diffusers would take the alpha that "
+            + "most others have"
+      }, target: target)
     return adapter
   }
 

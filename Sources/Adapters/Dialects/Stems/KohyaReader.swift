@@ -41,14 +41,7 @@ enum KohyaReader: DialectReader {
     adapter.provenance.warnings = files.file.warnings + modules.warnings
     var builder = StemBuilder(
       file: files.file.file.path, options: try ModuleOptions(options))
-    for module in modules.modules {
-      try builder.build(module, target: target(module.stem), into: &adapter)
-    }
-    adapter.provenance.warnings += builder.warnings
-    if builder.modulesWithoutAlpha > 0 {
-      adapter.provenance.warnings.append(
-        "\(builder.modulesWithoutAlpha) modules have no alpha; their scale is 1")
-    }
+    try builder.build(modules, into: &adapter, target: target)
     return adapter
   }
 

@@ -19,8 +19,32 @@ struct StemBuilder {
     self.options = options
   }
 
-  /// Adds what a stem says to an adapter.
+  /// Adds all modules to an adapter, with the warnings that come up.
+  ///
+  /// - Parameters:
+  ///   - modules: The stems with their tensors.
+  ///   - adapter: Gets the modules and the warnings.
+  ///   - missingAlpha: What the warning says of modules without alpha, after their number; none where it says `nil`.
+  ///   - target: What a stem names.
+  /// - Throws: What the tensors of a stem are refused with.
   mutating func build(
+    _ modules: StemModules, into adapter: inout Adapter,
+    missingAlpha: (_ adapter: Adapter, _ count: Int) -> String? = { _, _ in
+      "modules have no alpha; their scale is 1"
+    },
+    target: (_ stem: String) -> TargetReference
+  ) throws(SurgeryError) {
+    for module in modules.modules {
+      try build(module, target: target(module.stem), into: &adapter)
+    }
+    adapter.provenance.warnings += warnings
+    if modulesWithoutAlpha > 0, let text = missingAlpha(adapter, modulesWithoutAlpha) {
+      adapter.provenance.warnings.append("\(modulesWithoutAlpha) \(text)")
+    }
+  }
+
+  /// Adds what a stem says to an adapter.
+  private mutating func build(
     _ module: StemModules.Module, target: TargetReference, into adapter: inout Adapter
   ) throws(SurgeryError) {
     var parts = StemParts(module, file: file)

@@ -50,6 +50,10 @@ struct StemWriter {
     case let pair as LowRank where pair.form != .embedding:
       try add(pair, stem)
       try addAlpha(stem, scale * Double(pair.up.columns), rank: pair.up.columns)
+    case is LowRank:
+      throw SurgeryError.inexpressible(
+        "factors of an embedding", in: dialect, module,
+        hint: "--exclude leaves the module out; peft and compact hold it")
     case let product as Hadamard:
       usesLyCORIS = true
       try add(product.first, stem, ["hada_w1_a", "hada_w1_b", "hada_t1"])

@@ -84,19 +84,14 @@ final class CompactWriter: TensorFileWriter {
     }
   }
 
-  func write(_ matrix: QuantisedMatrix, tensor: Int) throws(SurgeryError) {
+  func write(_ matrix: EncodedMatrix, tensor: Int) throws(SurgeryError) {
     let info = plan.tensors[tensor]
     precondition(
       codecs[tensor] == .quantised && matrix.columns == info.shape.columns
         && matrix.rows <= info.shape.rows, "\(info) cannot hold \(matrix.rows) rows")
     try locked { (state) throws(SurgeryError) in
       state.rows[tensor] = matrix.rows
-      let step = QuantisedPage.rowsPerPage(columns: matrix.columns)
-      for row in stride(from: 0, to: matrix.rows, by: step) {
-        let page = try QuantisedPageWriter.encode(
-          matrix.rows(row..<min(row + step, matrix.rows)))
-        try append(page, to: &state, tensor)
-      }
+      for page in matrix.pages { try append(page, to: &state, tensor) }
     }
   }
 

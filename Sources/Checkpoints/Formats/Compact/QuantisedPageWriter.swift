@@ -92,33 +92,51 @@ struct QuantisedPageWriter {
   }
 
   private mutating func append(_ codes: ArraySlice<Int32>, shift: Int) {
-    let mask = (UInt64(1) << UInt64(shift)) - 1
-    var (bits, count) = (UInt64(0), UInt64(0))
-    for code in codes {
-      let top = code >> Int32(shift)
-      if (-127...127).contains(top) {
-        tops.append(UInt8(bitPattern: Int8(truncatingIfNeeded: top)))
-      } else {
-        tops.append(0x80)
-        outliers.appendLittleEndian(UInt16(bitPattern: Int16(clamping: top)))
+    let bits = Int32(shift)
+    var hasOutliers = false
+    let start = tops.count
+    tops.append(contentsOf: repeatElement(0, count: codes.count))
+    unsafe codes.withUnsafeBufferPointer { codes in
+      unsafe tops.withUnsafeMutableBufferPointer { tops in
+        for index in 0..<codes.count {
+          let top = unsafe codes[index] &>> bits
+          let isOutlier = top &+ 127 < 0 || top > 127
+          hasOutliers = hasOutliers || isOutlier
+          unsafe tops[start &+ index] = isOutlier ? 0x80 : UInt8(truncatingIfNeeded: top)
+        }
       }
-      if shift == 0 { continue }
-      bits |= (UInt64(truncatingIfNeeded: code) & mask) << count
-      count += UInt64(shift)
-      while count >= 8 {
-        lows.append(UInt8(truncatingIfNeeded: bits))
-        bits >>= 8
-        count -= 8
+    }
+    if hasOutliers {
+      for code in codes where !(-127...127).contains(code >> bits) {
+        outliers.appendLittleEndian(UInt16(bitPattern: Int16(clamping: code >> bits)))
+      }
+    }
+    if shift > 0 { appendLows(of: codes, shift: UInt64(shift)) }
+    cuts.append(tops.count)
+  }
+
+  private mutating func appendLows(of codes: ArraySlice<Int32>, shift: UInt64) {
+    let mask = (UInt64(1) << shift) - 1
+    var (bits, count) = (UInt64(0), UInt64(0))
+    lows.reserveCapacity(
+      lows.count + QuantisedPage.lowBytes(count: codes.count, shift: Int(shift)))
+    unsafe codes.withUnsafeBufferPointer { codes in
+      for index in 0..<codes.count {
+        bits |= (UInt64(truncatingIfNeeded: unsafe codes[index]) & mask) &<< count
+        count &+= shift
+        while count >= 8 {
+          lows.append(UInt8(truncatingIfNeeded: bits))
+          bits &>>= 8
+          count &-= 8
+        }
       }
     }
     if count > 0 { lows.append(UInt8(truncatingIfNeeded: bits)) }
-    cuts.append(tops.count)
   }
 
   /// The shift that costs the fewest bits, by the entropy of the tops.
   private static func shift(of codes: ArraySlice<Int32>, unused: Int) -> Int {
-    let squares = codes.reduce(0.0) { $0 + Double($1) * Double($1) }
-    let largest = codes.reduce(UInt32(0)) { max($0, $1.magnitude) }
+    let (squares, largest) = measure(codes)
     var least = 0
     while least < QuantisedPage.maximumShift, largest >> UInt32(least) >= UInt32(Int16.max) {
       least += 1
@@ -129,22 +147,91 @@ struct QuantisedPageWriter {
       deviation /= 2
       most += 1
     }
+    let first = max(least, most - shiftsTried + 1)
+    guard least < most, first < most else { return most }
     var best = (shift: most, cost: Double.infinity)
-    for shift in max(least, most - shiftsTried + 1)...most where least < most {
-      let cost = cost(of: codes, unused: unused, shift: shift)
+    var counts = TopCounts(of: codes, shift: first)
+    counts.remove(zeros: unused)
+    for shift in first...most {
+      if shift > first { counts.halve() }
+      let bytes = counts.bytes
+      let cost =
+        estimatedBits(bytes) + 16 * Double(bytes[0])
+        + Double((codes.count - unused) * shift)
       if cost < best.cost { best = (shift, cost) }
     }
     return best.shift
   }
 
-  private static func cost(of codes: ArraySlice<Int32>, unused: Int, shift: Int) -> Double {
-    var counts = [UInt32](repeating: 0, count: 256)
-    for code in codes {
-      let top = code >> Int32(shift)
-      counts[(-127...127).contains(top) ? Int(top) + 128 : 0] += 1
+  /// The sum of squares and the largest magnitude.
+  private static func measure(_ codes: ArraySlice<Int32>) -> (squares: Double, largest: UInt32) {
+    unsafe codes.withUnsafeBufferPointer { codes in
+      var (squares, largest) = (0.0, UInt32(0))
+      // Of so many codes below 2^22 the squares cannot exceed 64 bits.
+      let part = 1 << 16
+      for start in stride(from: 0, to: codes.count, by: part) {
+        var sum = UInt64(0)
+        for index in start..<min(start + part, codes.count) {
+          let size = unsafe codes[index].magnitude
+          sum &+= UInt64(size) &* UInt64(size)
+          largest = size > largest ? size : largest
+        }
+        squares += Double(sum)
+      }
+      return (squares, largest)
     }
-    counts[128] -= UInt32(unused)
-    return estimatedBits(counts) + 16 * Double(counts[0])
-      + Double((codes.count - unused) * shift)
+  }
+}
+
+/// How often each top occurs at a shift; at the next one, two neighbours become one.
+private struct TopCounts {
+  /// Tops of `-half ..< half`; what lies beyond is an outlier at every shift that is tried.
+  private var counts: [UInt32]
+  private var beyond: UInt32 = 0
+
+  /// Twice as many at each shift that is tried before the last, where -127 to 127 are told apart.
+  private static let half: Int32 = 128 << 4
+
+  init(of codes: ArraySlice<Int32>, shift: Int) {
+    var counts = [UInt32](repeating: 0, count: Int(2 * Self.half))
+    var beyond: UInt32 = 0
+    let bits = Int32(shift)
+    unsafe codes.withUnsafeBufferPointer { codes in
+      unsafe counts.withUnsafeMutableBufferPointer { counts in
+        for index in 0..<codes.count {
+          let place = unsafe (codes[index] &>> bits) &+ Self.half
+          if place >= 0, place < 2 &* Self.half {
+            unsafe counts[Int(place)] &+= 1
+          } else {
+            beyond &+= 1
+          }
+        }
+      }
+    }
+    (self.counts, self.beyond) = (counts, beyond)
+  }
+
+  /// Leaves zeros out that will not be stored.
+  mutating func remove(zeros: Int) { counts[counts.count / 2] -= UInt32(zeros) }
+
+  /// Goes to the next shift.
+  mutating func halve() {
+    for index in 0..<counts.count / 2 {
+      counts[index] = counts[2 * index] &+ counts[2 * index + 1]
+    }
+    counts.removeLast(counts.count / 2)
+  }
+
+  /// The counts of the bytes that are stored: -127 to 127, and -128 for all outliers.
+  var bytes: [UInt32] {
+    let middle = counts.count / 2
+    var bytes = [UInt32](repeating: 0, count: 256)
+    var inside: UInt32 = 0
+    for top in max(-127, -middle)...min(127, middle - 1) {
+      bytes[top + 128] = counts[middle + top]
+      inside += counts[middle + top]
+    }
+    bytes[0] = counts.reduce(beyond, +) - inside
+    return bytes
   }
 }
