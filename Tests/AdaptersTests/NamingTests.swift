@@ -45,7 +45,6 @@ struct NamingTests {
     var options = AdapterOptions()
     options.residualBase = try files.write("residual.safetensors", ["q.weight": Tensor(6, 4)])
     #expect(try files.outcome(path, base, options).hasPrefix("read"))
-    #expect(options.withoutResidualBase.residualBase == nil)
     options.residualBase = try files.write("other.safetensors", ["k.weight": Tensor(6, 4)])
     #expect(try files.outcome(path, base, options) == "adapter.modified-base")
   }

@@ -1,5 +1,6 @@
 import Adapters
 import Checkpoints
+import Foundation
 import LinearAlgebra
 import LoRASurgery
 import Tensors
@@ -144,6 +145,22 @@ struct ConvertAdapterTests {
       let found = try #require(try deltas(of: folder("lora\(rank)")).values.first)
       let left = relativeDistance(found.elements, dense.elements)
       #expect(left <= (least / exact.squaredNorm).squareRoot() * 1.000001 + 5e-7)
+    }
+  }
+
+  @Test func aResidualBaseDoesNotHelpWhereOnlyFactorsAreRead() throws {
+    let folder = try TemporaryFolder()
+    let fixture = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+      .deletingLastPathComponent().deletingLastPathComponent()
+      .appendingPathComponent("fixtures/adapters/others/peft-residual").path
+    for residual in [nil, fixture + "/residual"] {
+      let error = surgeryError {
+        try Self.convert(fixture + "/adapter", to: folder("out"), .kohya) {
+          $0.adapterOptions.residualBase = residual
+        }
+      }
+      #expect(error?.id == "adapter.modified-base")
+      #expect(error?.hint?.hasPrefix("merge it with --residual-base and extract") == true)
     }
   }
 

@@ -95,13 +95,6 @@ public struct AdapterOptions: Sendable, Hashable, Codable {
   /// The model that the adapter was trained on, where its initialisation had changed the base (PiSSA, OLoRA, CorDA, …).
   public var residualBase: String?
 
-  /// The options for working on factors alone, where no residual base is put in: adapters that need one are refused.
-  public var withoutResidualBase: Self {
-    var options = self
-    options.residualBase = nil
-    return options
-  }
-
   /// Nothing said.
   public init() {}
 

@@ -75,8 +75,7 @@ struct ModuleFitting {
       configuredTransposed: configuredTransposed, modelType: architecture.modelType,
       enabledParts: options.enabledParts(module.name),
       hasTransposedExperts: base[tensor].flatMap { architecture.expertStack($0.info) }?.isTransposed
-        ?? false,
-      heads: AttentionHeads(config: base.config))
+        ?? false, heads: AttentionHeads(config: base.config))
   }
 
   /// The update as it would fit the tensor that the pieces make up together.

@@ -18,7 +18,7 @@ extension CombineRequest {
     let choice = try checkedRanks()
     let sources = try adapters.map { (weighted) throws(SurgeryError) in
       try Adapter(
-        opening: weighted.path, options: adapterOptions.withoutResidualBase,
+        factorsAt: weighted.path, options: adapterOptions,
         limits: execution.limits)
     }
     let plan = try CombinePlan(self, adapters: sources, choice: choice)

@@ -69,9 +69,9 @@ public struct CompareRequest: Sendable, Codable {
   private func compareAdapters(_ execution: Execution) throws(SurgeryError) -> CompareReport {
     let matcher = try selection.matcher()
     let left = try Adapter(
-      opening: first, options: adapterOptions.withoutResidualBase, limits: execution.limits)
+      factorsAt: first, options: adapterOptions, limits: execution.limits)
     let right = try Adapter(
-      opening: second, options: adapterOptions.withoutResidualBase, limits: execution.limits)
+      factorsAt: second, options: adapterOptions, limits: execution.limits)
     let comparing = AdapterComparing(tolerance: tolerance)
     let (ours, theirs) = (AdapterComparing.entries(of: left), AdapterComparing.entries(of: right))
     let keys = ours.filter { matcher.selects($0.value.name) }.keys.sorted()

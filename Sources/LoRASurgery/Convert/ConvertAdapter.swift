@@ -29,7 +29,7 @@ extension ConvertRequest {
         hint: "--as lora factors updates anew; resize changes ranks")
     }
     let source = try Adapter(
-      opening: input, options: adapterOptions.withoutResidualBase, limits: execution.limits)
+      factorsAt: input, options: adapterOptions, limits: execution.limits)
     let base = try ConversionBase(opening: base, limits: execution.limits)
     var output = try AdapterOutput(
       to: output, dialect: dialect, like: source, dtype: dtype, force: force, dryRun: dryRun,

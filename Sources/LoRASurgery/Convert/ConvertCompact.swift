@@ -14,7 +14,7 @@ extension ConvertRequest {
         hint: "--max-error, --max-error-total or --quality states an error; resize changes ranks")
     }
     let source = try Adapter(
-      opening: input, options: adapterOptions.withoutResidualBase, limits: execution.limits)
+      factorsAt: input, options: adapterOptions, limits: execution.limits)
     var (adapter, leftOut) = try selection.matcher().selection(from: source)
     var inputs = adapter.inputs
     var warnings = adapter.provenance.warnings

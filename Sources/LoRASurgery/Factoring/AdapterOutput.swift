@@ -82,6 +82,27 @@ extension AdapterPlan {
 }
 
 extension Adapter {
+  /// Opens an adapter to work on its factors alone, which say nothing where the base was changed before training.
+  ///
+  /// - Throws: What opening throws; `adapter.modified-base` with the way round, whatever residual base is given.
+  init(
+    factorsAt path: String, options: AdapterOptions, limits: ReadLimits
+  ) throws(SurgeryError) {
+    var options = options
+    options.residualBase = nil
+    do throws(SurgeryError) {
+      self = try Adapter(opening: path, options: options, limits: limits)
+    } catch {
+      var error = error
+      if error.id == "adapter.modified-base" {
+        error.hint =
+          "merge it with --residual-base and extract the difference from the base; or save it with "
+          + "path_initial_model_for_weight_conversion"
+      }
+      throw error
+    }
+  }
+
   /// Bytes of the tensors that its updates use.
   var byteCount: Int {
     (modules.flatMap { $0.update.factors.map(\.tensor) } + replacements.map(\.tensor))

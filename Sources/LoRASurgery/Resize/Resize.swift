@@ -19,7 +19,7 @@ extension ResizeRequest {
     let stopwatch = Stopwatch()
     let choice = try ranks.choice(isRequired: true)
     let source = try Adapter(
-      opening: adapter, options: adapterOptions.withoutResidualBase, limits: execution.limits)
+      factorsAt: adapter, options: adapterOptions, limits: execution.limits)
     let plan = try ResizePlan(source, choice: choice, selection: selection)
     let output = try AdapterOutput(
       to: output, dialect: dialect, like: source, dtype: dtype, force: force, dryRun: dryRun,
