@@ -37,8 +37,8 @@ enum ProcessLimits {
     #endif
     var limit = rlimit()
     guard unsafe getrlimit(resource, &limit) == 0, limit.rlim_cur < Int64.max else { return }
-    // For each core a buffer of 128 MiB and its threads' stacks.
-    let needed = (Workers.processorCount * 160 + 64) << 20
+    // Buffers of 128 MiB for each core and the first thread; for each core stacks and an arena of 64 MiB.
+    let needed = (Workers.processorCount * 224 + 192) << 20
     let room = unsafe mmap(nil, needed, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
     guard let room = unsafe room, unsafe room != MAP_FAILED else {
       throw SurgeryError(

@@ -175,11 +175,9 @@ enum FileSystem {
 
   /// Removes a file, or a folder with all that it holds; what cannot be removed stays.
   static func removeTree(_ path: FilePath) {
-    guard let status = try? status(of: path, followingLinks: false) else { return }
-    guard status.isFolder else {
-      try? removeFile(path)
-      return
-    }
+    if (try? removeFile(path)) != nil { return }
+    // Never through a link that could not be removed.
+    guard (try? status(of: path, followingLinks: false))?.isFolder == true else { return }
     for name in (try? contents(of: path)) ?? [] { removeTree(path.appending(name)) }
     try? removeEmptyFolder(path)
   }

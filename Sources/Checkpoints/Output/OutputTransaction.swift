@@ -66,7 +66,14 @@ public final class OutputTransaction: Sendable {
     } catch {
       throw SurgeryError.writing(path, "stat", (error as? Errno) ?? .ioError)
     }
-    if let existing = try? FileSystem.status(of: target, followingLinks: false) {
+    let existing: FileSystem.Status?
+    do { existing = try FileSystem.status(of: target, followingLinks: false) } catch {
+      guard error == .noSuchFileOrDirectory else {
+        throw SurgeryError.writing(path, "stat", error)
+      }
+      existing = nil
+    }
+    if let existing {
       found = try Self.check(existing, at: path, kind: kind, replacing: replacing, inputs: inputs)
       mode = kind == .file ? existing.mode & 0o7777 : FileSystem.defaultFileMode
     } else {

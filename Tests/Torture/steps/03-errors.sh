@@ -46,6 +46,7 @@ fails() {
       if [ "$2" = EINTR ] && [ $status != 0 ] && ! grep -q 'io.arguments' "$work/err"; then fail "$subject: EINTR is not retried: inject=$1:error=EINTR:when=$when"; continue; fi
       # What unlink leaves, nobody can take away; nor a replaced folder that cannot be listed.
       case $1:$status in unlink:*) left=3 ;; openat:0) left=1 ;; *) left=0 ;; esac
+      [ "$1" = openat ] && grep -q 'not confirmed' "$work/err" && left=1
       check $status "strace -f -e inject=$1:error=$2:when=$when" $left
     done
   done
