@@ -73,12 +73,10 @@ struct CombinePlan {
         }
         replacements.append(replacement)
       }
-      if let first = adapter.replacements.first {
-        let others = adapter.replacements.count - 1
-        warnings.append(
-          "tensor \"\(first.tensorName)\"\(others > 0 ? " and \(others) others" : "") stored in full by "
-            + "\(adapter.path): taken over without weight")
-      }
+      warnings += TensorWarnings.lines(
+        adapter.replacements.map {
+          ($0.tensorName, "stored in full by \(adapter.path), taken over without weight")
+        })
     }
   }
 }

@@ -138,7 +138,9 @@ extension OperationReport {
     command: String, _ extracted: [ExtractedTensor], unpaired: [TensorReport], warnings: [String]
   ) {
     self.init(command: command, modules: extracted.map(\.report) + unpaired)
-    self.warnings = warnings + extracted.compactMap(\.warning)
+    self.warnings =
+      warnings
+      + TensorWarnings.lines(extracted.lazy.map { ($0.report.tensor, $0.warning) })
   }
 }
 

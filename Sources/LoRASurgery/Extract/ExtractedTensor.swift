@@ -15,6 +15,7 @@ struct ExtractedTensor: Sendable {
 
   var report: TensorReport
   var content: Content?
+  /// What the user should know of the tensor.
   var warning: String?
 
   init(_ report: TensorReport, content: Content? = nil) {

@@ -322,8 +322,7 @@ extension SearchedMatrix {
 extension ExtractedTensor {
   /// Says that LAPACK had to do what the search could not.
   mutating func noteFallback() {
-    warning =
-      "tensor \"\(report.tensor)\": the search did not converge, so the exact decomposition stepped in"
+    warning = "the search did not converge, so the exact decomposition stepped in"
   }
 }
 

@@ -91,7 +91,9 @@ extension PieceManifest {
     report.part = PartReport(part: part, wasDone: isDone)
     report.output = path
     report.adapters = rewriting?.adapters
-    report.warnings = warnings + piece.manifest.entries.compactMap(\.warning)
+    report.warnings =
+      warnings
+      + TensorWarnings.lines(piece.manifest.entries.lazy.map { ($0.report.tensor, $0.warning) })
     report.totals.bytesRead = isDone ? 0 : piece.manifest.ownBytes
     report.totals.bytesWritten =
       isDone ? 0 : piece.files.reduce(0) { $0 + Int(clamping: $1.size) }

@@ -80,6 +80,8 @@ public struct VerifyReport: Sendable, Codable {
   public var verified: Bool
   /// The accident that explains most of the tensors that are off.
   public var accident: TensorVerification.Accident?
+  /// That accident in words, where more than half of these tensors share them.
+  public var explanation: String?
   /// What the user should know.
   public var warnings: [String]
 
@@ -91,11 +93,16 @@ public struct VerifyReport: Sendable, Codable {
       return units.0 == units.1 ? left.offset < right.offset : units.0 > units.1
     }.map(\.element)
     verified = modules.allSatisfy(\.passes)
-    let accidents = modules.compactMap(\.accident).reduce(into: [:]) { $0[$1, default: 0] += 1 }
-    accident =
-      accidents.max {
-        ($0.value, $1.key.rawValue) < ($1.value, $0.key.rawValue)
-      }?.key
+    let accident = Self.commonest(modules.compactMap { $0.accident?.rawValue })
+    self.accident = accident.flatMap(TensorVerification.Accident.init)
+    let reasons = modules.filter { $0.accident?.rawValue == accident }.compactMap(\.reason)
+    let reason = Self.commonest(reasons)
+    explanation = 2 * reasons.count { $0 == reason } > reasons.count ? reason : nil
     self.warnings = warnings
+  }
+
+  private static func commonest(_ texts: some Sequence<String>) -> String? {
+    texts.reduce(into: [:]) { $0[$1, default: 0] += 1 }
+      .max { ($0.value, $1.key) < ($1.value, $0.key) }?.key
   }
 }

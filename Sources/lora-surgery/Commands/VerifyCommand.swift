@@ -84,10 +84,11 @@ struct VerifyCommand: JobCommand {
       "\(Quantities.grouped(report.modules.count)) tensors: "
         + counts.filter { $0.1 > 0 }.map { "\(Quantities.grouped($0.1)) \($0.0.rawValue)" }
         .joined(separator: ", "))
-    lines.append(
-      report.verified
-        ? "verified: the model is base and adapter to the rounding of its dtype"
-        : "not verified" + (report.accident.map { ": \($0.rawValue)" } ?? ""))
+    guard !report.verified else {
+      return lines + ["verified: the model is base and adapter to the rounding of its dtype"]
+    }
+    lines.append("not verified" + (report.accident.map { ": \($0.rawValue)" } ?? ""))
+    if let explanation = report.explanation { lines.append(explanation) }
     return lines
   }
 }
