@@ -213,8 +213,9 @@ INLINE void NAME(refine_f32)(const uint32_t *source, const double *up, const dou
                              const lora_factors_f64 *factors, const double *delta, uint32_t limit,
                              size_t count, uint32_t *target, lora_addition *sums) {}
 
-/* Computes the sums of a run that are less than `limit` in double precision, and rounds them once: by way of the nearest float
-   that is odd where it is not exact, and has too many bits to look like a tie. */
+/* Computes the deltas of a run whose sums are less than `limit` in double precision, rounds each to the nearest float, as a
+   delta is one for every peer, and rounds the exact sum once: by way of the nearest float that is odd where it is not exact, and
+   has too many bits to look like a tie. */
 #define REFINE(S)                                                                                           \
   TARGET static __attribute__((noinline)) void NAME(refine_##S)(                                            \
       const uint16_t *source, const float *up, const float *panels, const lora_factors_f32 *factors,        \
@@ -224,7 +225,8 @@ INLINE void NAME(refine_f32)(const uint32_t *source, const double *up, const dou
       const float *down = panels + i / LORA_PANEL * LORA_PANEL * factors->rank + i % LORA_PANEL;            \
       double sum = 0;                                                                                       \
       for (size_t k = 0; k < factors->rank; k++) sum += (double)up[k] * down[k * LORA_PANEL];               \
-      double exact = NAME(widen_##S)((patterns16){source[i]})[0] + factors->alpha * sum;                    \
+      float nearest = (float)(factors->alpha * sum);                                                        \
+      double exact = (double)NAME(widen_##S)((patterns16){source[i]})[0] + nearest;                         \
       floats rounded = {(float)exact};                                                                      \
       patterns bits = (patterns)rounded;                                                                    \
       if (rounded[0] != exact) bits[0] = (bits[0] - (fabs(rounded[0]) > fabs(exact))) | 1;                  \

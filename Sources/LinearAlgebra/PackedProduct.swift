@@ -80,9 +80,10 @@ public struct PackedProduct<Scalar: BLASScalar>: Sendable {
 extension PackedProduct {
   /// Adds whole rows of the product to stored elements and rounds each sum once to nearest even, in one pass.
   ///
-  /// The result has the same bits on every machine and in whatever rows it is computed. In single precision, sums that all but
-  /// cancel are computed again in double precision, so that no result is further than a unit in the last place from the exact
-  /// one.
+  /// The result has the same bits on every machine and in whatever rows it is computed. In single precision, the
+  /// deltas of sums that all but cancel are computed again, in double precision and rounded to the nearest float: no result is
+  /// further from the exact one than a unit in the last place, or the rounding of the delta where that is more, below a 2^16th
+  /// of the element before.
   ///
   /// - Parameters:
   ///   - source: `rows.count * columns` elements of `dtype`, little-endian.

@@ -32,7 +32,11 @@ import Testing
     var (total, different) = (0, 0)
     for expected in pair.reference() {
       let distances = units(try #require(merged[expected.name]), expected)
-      #expect(distances.allSatisfy { $0 <= 1 })
+      let base = try #require(pair.tensors.first { $0.name == expected.name })
+      // Below this the rounding of the delta, a float, is worth more than a unit.
+      for (distance, (old, new)) in zip(distances, zip(base.values, expected.values)) {
+        #expect(distance <= 1 || abs(new) < abs(old) / 65536)
+      }
       total += distances.count
       different += distances.count { $0 > 0 }
     }

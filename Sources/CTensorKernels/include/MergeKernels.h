@@ -44,7 +44,7 @@ typedef struct {
   size_t rank, columns;
   double alpha;
   /* Sums whose magnitude is less than `tolerance` times the norm of their row of `up` times the largest norm of a column of
-     `down` in their chunk of LORA_CHUNK columns are computed in double precision instead, and rounded once. */
+     `down` in their chunk of LORA_CHUNK columns get deltas computed in double precision, rounded once to single. */
   float tolerance;
   const float *row_norms, *chunk_norms;
 } lora_factors_f32;
