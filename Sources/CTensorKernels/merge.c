@@ -1,6 +1,5 @@
 #include "MergeKernels.h"
 
-#include <math.h>
 #include <string.h>
 
 /* See MergeKernels.h: what is fused is written so; were the compiler to fuse more, results would differ by machine. */

@@ -106,7 +106,7 @@ INLINE patterns8 NAME(narrow_f32)(doubles8 values, doubles8 *rounded) {
 #define ADD(S, P, LANES, PATTERNS, MASKS, D, DELTAS, SUMS, EXPONENT)                                        \
   typedef struct {                                                                                          \
     DELTAS weight, delta, kept;                                                                             \
-    MASKS same, least, most;                                                                                \
+    MASKS same, most;                                                                                       \
     size_t steps;                                                                                           \
   } NAME(tally_##S);                                                                                        \
   typedef struct {                                                                                          \
@@ -120,7 +120,6 @@ INLINE patterns8 NAME(narrow_f32)(doubles8 values, doubles8 *rounded) {
     t->delta = __builtin_elementwise_fma(d, d, t->delta);                                                   \
     t->kept = __builtin_elementwise_fma(d, rounded - w, t->kept);                                           \
     t->same -= new == old;                                                                                  \
-    t->least = __builtin_elementwise_min(magnitude, t->least);                                              \
     t->most = __builtin_elementwise_max(magnitude, t->most);                                                \
     t->steps++;                                                                                             \
     return new;                                                                                             \
@@ -188,59 +187,6 @@ ADD(bf16, uint16_t, 16, patterns16, masks16, float, floats, doubles, 0x7F80)
 ADD(f16, uint16_t, 16, patterns16, masks16, float, floats, doubles, 0x7C00)
 ADD(f32, uint32_t, 8, patterns8, masks8, double, doubles8, doubles8, 0x7F800000)
 
-INLINE uint16_t NAME(pattern_bf16)(float value) {
-  floats rounded;
-  return NAME(narrow_bf16)((floats){value}, &rounded)[0];
-}
-INLINE uint16_t NAME(pattern_f16)(float value) {
-  floats rounded;
-  return NAME(narrow_f16)((floats){value}, &rounded)[0];
-}
-
-/* The pattern below which sums of a row and a chunk of columns are computed again, 0 for none. */
-#define LIMIT(S, LARGEST)                                                                                   \
-  INLINE uint16_t NAME(limit_##S)(const lora_factors_f32 *factors, size_t row, size_t chunk) {              \
-    float bound = factors->tolerance * factors->row_norms[row] * factors->chunk_norms[chunk];               \
-    return bound > 0 ? NAME(pattern_##S)(bound < LARGEST ? bound : LARGEST) + 1 : 0;                        \
-  }
-
-LIMIT(bf16, 0x1p126f)
-LIMIT(f16, 0x1p14f)
-
-/* Sums in double precision are as good as exact. */
-INLINE uint32_t NAME(limit_f32)(const lora_factors_f64 *factors, size_t row, size_t chunk) { return 0; }
-INLINE void NAME(refine_f32)(const uint32_t *source, const double *up, const double *panels,
-                             const lora_factors_f64 *factors, const double *delta, uint32_t limit,
-                             size_t count, uint32_t *target, lora_addition *sums) {}
-
-/* Computes the deltas of a run whose sums are less than `limit` in double precision, rounds each to the nearest float, as a
-   delta is one for every peer, and rounds the exact sum once: by way of the nearest float that is odd where it is not exact, and
-   has too many bits to look like a tie. */
-#define REFINE(S)                                                                                           \
-  TARGET static __attribute__((noinline)) void NAME(refine_##S)(                                            \
-      const uint16_t *source, const float *up, const float *panels, const lora_factors_f32 *factors,        \
-      const float *delta, uint16_t limit, size_t count, uint16_t *target, lora_addition *sums) {            \
-    for (size_t i = 0; i < count; i++) {                                                                    \
-      if ((target[i] & 0x7FFF) >= limit) continue;                                                          \
-      const float *down = panels + i / LORA_PANEL * LORA_PANEL * factors->rank + i % LORA_PANEL;            \
-      double sum = 0;                                                                                       \
-      for (size_t k = 0; k < factors->rank; k++) sum += (double)up[k] * down[k * LORA_PANEL];               \
-      float nearest = (float)(factors->alpha * sum);                                                        \
-      double exact = (double)NAME(widen_##S)((patterns16){source[i]})[0] + nearest;                         \
-      floats rounded = {(float)exact};                                                                      \
-      patterns bits = (patterns)rounded;                                                                    \
-      if (rounded[0] != exact) bits[0] = (bits[0] - (fabs(rounded[0]) > fabs(exact))) | 1;                  \
-      uint16_t old = target[i], new = NAME(pattern_##S)(((floats)bits)[0]);                                 \
-      floats values = NAME(widen_##S)((patterns16){old, new});                                              \
-      sums->kept += delta[i] * ((double)values[1] - values[0]);                                             \
-      sums->changed += (size_t)(new != source[i]) - (size_t)(old != source[i]);                             \
-      target[i] = new;                                                                                      \
-    }                                                                                                       \
-  }
-
-REFINE(bf16)
-REFINE(f16)
-
 /* Product and addition for a strip of rows and a chunk of columns at a time, of which deltas and panels stay in the first-level
    cache. */
 #define MERGE(S, F, P, D, MASKS, EXPONENT)                                                                  \
@@ -260,12 +206,7 @@ REFINE(f16)
         for (size_t r = 0; r < height; r++) {                                                               \
           size_t start = (row + r) * columns + column;                                                      \
           const D *own = delta + r * CHUNK(D);                                                              \
-          tally.least = MAGNITUDE(P) + (MASKS){0};                                                          \
           NAME(run_##S)(source + start, own, target + start, width, &tally);                                \
-          P limit = NAME(limit_##S)(factors, first + row + r, column / CHUNK(D));                           \
-          if (limit && (P)__builtin_reduce_min(tally.least) < limit)                                        \
-            NAME(refine_##S)(source + start, up + r * rank, panels, factors, own, limit, width,             \
-                             target + start, sums);                                                         \
         }                                                                                                   \
         if (__builtin_reduce_max(tally.most) >= EXPONENT)                                                   \
           for (size_t r = 0; r < height; r++)                                                               \
@@ -286,6 +227,4 @@ MERGE(f32, f64, uint32_t, double, masks8, 0x7F800000)
 #undef PRODUCT
 #undef STRIP_PRODUCT
 #undef ADD
-#undef LIMIT
-#undef REFINE
 #undef MERGE

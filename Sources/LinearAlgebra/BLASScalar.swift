@@ -65,14 +65,10 @@ extension Float: BLASScalar {
     addProduct: { unsafe lora_add_product_f32($0, $1, $2, $3, $4, $5, $6, $7) },
     merge: { dtype, factors, alpha, rows, source, target, sums in
       guard let kernel = unsafe dtype.singlePrecisionMerge else { return false }
-      // The error of a delta in units of 2^-24, by the probabilistic bound of Higham and Mary 2019 (doi:10.1137/18M1226312), where
-      // partial sums are within the product of the norms; a sum is close from where that is a unit of the dtype.
-      let error = Double(factors.rank).squareRoot() + 2
       var factors = unsafe lora_factors_f32(
         up: factors.up, panels: factors.panels, rank: factors.rank, columns: factors.columns,
-        alpha: alpha, tolerance: Float(error * 0x1p-24 * alpha.magnitude * kernel.unitsInOne),
-        row_norms: factors.rowNorms, chunk_norms: factors.chunkNorms)
-      unsafe kernel.run(
+        alpha: alpha)
+      unsafe kernel(
         source.assumingMemoryBound(to: UInt16.self), &factors, rows.lowerBound, rows.count,
         target.assumingMemoryBound(to: UInt16.self), sums)
       return true
@@ -111,20 +107,18 @@ extension Double: BLASScalar {
 }
 
 extension DType {
-  /// The kernel that merges into elements of this type in single precision, and how many units in the last place make a number at
-  /// most.
+  /// The kernel that merges into elements of this type in single precision.
   fileprivate var singlePrecisionMerge:
     (
-      run: (
+      (
         UnsafePointer<UInt16>?, UnsafePointer<lora_factors_f32>?, Int, Int,
         UnsafeMutablePointer<UInt16>?, UnsafeMutablePointer<lora_addition>?
-      ) -> Void,
-      unitsInOne: Double
+      ) -> Void
     )?
   {
     switch self {
-    case .bf16: unsafe (lora_merge_bf16, 0x1p8)
-    case .f16: unsafe (lora_merge_f16, 0x1p11)
+    case .bf16: unsafe lora_merge_bf16
+    case .f16: unsafe lora_merge_f16
     default: nil
     }
   }

@@ -6,17 +6,13 @@ public import Tensors
 ///     let product = PackedProduct(up: up, down: down)
 ///     product.add(to: &block, rows: 0..<64, columns: 0..<4096, times: 2)
 ///
-/// Every element is summed over the rank in one order without contracted operations, so it has the same bits on
+/// Every element is summed over the rank in one order by fused multiplications and additions, so it has the same bits on
 /// every machine and in whatever block it is computed, which BLAS does not promise.
 public struct PackedProduct<Scalar: BLASScalar>: Sendable {
   /// `rows x rank`.
   private let up: Matrix<Scalar>
   /// `down` in panels of sixteen columns, the last padded with zeros.
   private let panels: [Scalar]
-  /// The norms of the rows of `up`.
-  private let rowNorms: [Float]
-  /// The largest norm of a column of `down` in each chunk of columns that a kernel takes.
-  private let chunkNorms: [Float]
   /// Columns of the product.
   public let columns: Int
   /// Rows of the product.
@@ -33,14 +29,6 @@ public struct PackedProduct<Scalar: BLASScalar>: Sendable {
     self.up = up
     columns = down.columns
     panels = packed(down.elements.span, rows: down.rows, columns: down.columns)
-    rowNorms = squaredRowNorms(up.elements.span, rows: up.rows, columns: up.columns).map {
-      Float($0.squareRoot())
-    }
-    let columnNorms = squaredColumnNorms(
-      down.elements.span, rows: down.rows, columns: down.columns)
-    chunkNorms = stride(from: 0, to: columns, by: LORA_CHUNK).map { start in
-      Float((columnNorms[start...].prefix(LORA_CHUNK).max() ?? 0).squareRoot())
-    }
   }
 
   /// Adds a part of the product to a block.
@@ -80,10 +68,9 @@ public struct PackedProduct<Scalar: BLASScalar>: Sendable {
 extension PackedProduct {
   /// Adds whole rows of the product to stored elements and rounds each sum once to nearest even, in one pass.
   ///
-  /// The result has the same bits on every machine and in whatever rows it is computed. In single precision, the
-  /// deltas of sums that all but cancel are computed again, in double precision and rounded to the nearest float: no result is
-  /// further from the exact one than a unit in the last place, or the rounding of the delta where that is more, below a 2^16th
-  /// of the element before.
+  /// The result has the same bits on every machine and in whatever rows it is computed. In single precision, each delta is a
+  /// float, summed in the order of the rank as BLAS does for the peers: a result is further than a unit in the last place from
+  /// the exact one only where base and delta cancel to less than a 1024th.
   ///
   /// - Parameters:
   ///   - source: `rows.count * columns` elements of `dtype`, little-endian.
@@ -117,15 +104,10 @@ extension PackedProduct {
   private func withPointers<Result>(_ body: (PackedFactors<Scalar>) -> Result) -> Result {
     unsafe up.elements.withUnsafeBufferPointer { elements in
       unsafe panels.withUnsafeBufferPointer { panels in
-        unsafe rowNorms.withUnsafeBufferPointer { rowNorms in
-          unsafe chunkNorms.withUnsafeBufferPointer { chunkNorms in
-            unsafe body(
-              PackedFactors(
-                up: elements.baseAddress, panels: panels.baseAddress, rank: up.columns,
-                columns: columns, rowNorms: rowNorms.baseAddress,
-                chunkNorms: chunkNorms.baseAddress))
-          }
-        }
+        unsafe body(
+          PackedFactors(
+            up: elements.baseAddress, panels: panels.baseAddress, rank: up.columns,
+            columns: columns))
       }
     }
   }
@@ -138,38 +120,6 @@ struct PackedFactors<Scalar: BLASScalar> {
   let panels: UnsafePointer<Scalar>?
   let rank: Int
   let columns: Int
-  let rowNorms: UnsafePointer<Float>?
-  let chunkNorms: UnsafePointer<Float>?
-}
-
-@specialized(where Scalar == Float)
-@specialized(where Scalar == Double)
-private func squaredRowNorms<Scalar: BLASScalar>(
-  _ source: Span<Scalar>, rows: Int, columns: Int
-) -> [Double] {
-  var result = [Double](repeating: 0, count: rows)
-  for row in 0..<rows {
-    for column in 0..<columns {
-      let value = Double(source[row &* columns &+ column])
-      result[row] += value * value
-    }
-  }
-  return result
-}
-
-@specialized(where Scalar == Float)
-@specialized(where Scalar == Double)
-private func squaredColumnNorms<Scalar: BLASScalar>(
-  _ source: Span<Scalar>, rows: Int, columns: Int
-) -> [Double] {
-  var result = [Double](repeating: 0, count: columns)
-  for row in 0..<rows {
-    for column in 0..<columns {
-      let value = Double(source[row &* columns &+ column])
-      result[column] += value * value
-    }
-  }
-  return result
 }
 
 /// The rows of a matrix cut into panels of sixteen columns, one after the other.

@@ -35,7 +35,7 @@ import Testing
       let base = try #require(pair.tensors.first { $0.name == expected.name })
       // Below this the rounding of the delta, a float, is worth more than a unit.
       for (distance, (old, new)) in zip(distances, zip(base.values, expected.values)) {
-        #expect(distance <= 1 || abs(new) < abs(old) / 65536)
+        #expect(distance <= 1 || abs(new) < abs(old) / 1024)
       }
       total += distances.count
       different += distances.count { $0 > 0 }

@@ -8,7 +8,7 @@
 
 enum {
   LORA_PANEL = 16,  /* columns of one packed panel */
-  LORA_CHUNK = 256, /* columns that share one norm */
+  LORA_CHUNK = 256, /* columns whose deltas are computed at a time */
 };
 
 /* target += alpha * (up panels) for `rows` rows and the columns `first` to `first + columns` of the product.
@@ -43,10 +43,6 @@ typedef struct {
   const float *panels; /* as above */
   size_t rank, columns;
   double alpha;
-  /* Sums whose magnitude is less than `tolerance` times the norm of their row of `up` times the largest norm of a column of
-     `down` in their chunk of LORA_CHUNK columns get deltas computed in double precision, rounded once to single. */
-  float tolerance;
-  const float *row_norms, *chunk_norms;
 } lora_factors_f32;
 
 typedef struct {
@@ -55,8 +51,8 @@ typedef struct {
   double alpha;
 } lora_factors_f64;
 
-/* target = source + alpha * (up panels) for the rows from `first` on, whole rows: both halves at once, with the same bits but
-   for what `tolerance` says, and the same sums in another order. */
+/* target = source + alpha * (up panels) for the rows from `first` on, whole rows: both halves at once, with the same bits,
+   and the same sums in another order. */
 void lora_merge_bf16(const uint16_t *source, const lora_factors_f32 *factors, size_t first, size_t rows,
                      uint16_t *target, lora_addition *sums);
 void lora_merge_f16(const uint16_t *source, const lora_factors_f32 *factors, size_t first, size_t rows,
