@@ -40,7 +40,7 @@ fails() {
       grep -q INJECTED "$work/trace" || return
       # The loader and Swift's runtime met it: the program had not opened its first input.
       if awk -v input="$in/" '/INJECTED/ { exit !seen } index($0, input) { seen = 1 }' "$work/trace"; then :
-      elif [ $status = 0 ] || grep -q 'lora-surgery: error' "$work/err"; then :
+      elif [ $status = 0 ] || grep -q '^lora-surgery: error: ' "$work/err"; then :
       else continue; fi
       # Swift's runtime reads the words of the command line, and does not try twice.
       if [ "$2" = EINTR ] && [ $status != 0 ] && ! grep -q 'io.arguments' "$work/err"; then fail "$subject: EINTR is not retried: inject=$1:error=EINTR:when=$when"; continue; fi
