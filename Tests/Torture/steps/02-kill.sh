@@ -25,7 +25,11 @@ kills_at_random() {
   done
   echo "step 2: $1: $old of $2 rounds ended with the old output, $fresh with the new, delays of 0 to $((clean * 6 / 5)) us"
   # A handful of rounds may miss by chance.
-  [ "$2" -lt 50 ] || holds "$1: the delays missed the window" [ $((old * 5)) -ge "$2" -a $((fresh * 20)) -ge "$2" ]
+  if [ "$2" -lt 50 ]; then return
+  elif [ $((old * 5)) -ge "$2" ] && [ $((fresh * 20)) -ge "$2" ]; then pass
+  # So few rounds miss it where the machine has other work meanwhile, which says nothing about the program.
+  elif [ $mode = quick ]; then skip "$1: the delays missed the window"
+  else fail "$1: the delays missed the window"; fi
 }
 
 kills_at_calls() {
