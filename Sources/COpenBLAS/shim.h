@@ -1,5 +1,6 @@
 #pragma once
 #include <cblas.h>
+#include <limits.h>
 #include <stddef.h>
 #include <stdlib.h>
 
@@ -24,6 +25,22 @@ void dgesdd_(const char *, const int *, const int *, double *, const int *, doub
              const int *, double *, const int *, double *, const int *, int *, int *, size_t);
 void dsyevd_(const char *, const char *, const int *, double *, const int *, double *, double *,
              const int *, int *, const int *, int *, size_t, size_t);
+void ssytrd_(const char *, const int *, float *, const int *, float *, float *, float *, float *,
+             const int *, int *, size_t);
+void dsytrd_(const char *, const int *, double *, const int *, double *, double *, double *, double *,
+             const int *, int *, size_t);
+void sstedc_(const char *, const int *, float *, float *, float *, const int *, float *, const int *,
+             int *, const int *, int *, size_t);
+void dstedc_(const char *, const int *, double *, double *, double *, const int *, double *,
+             const int *, int *, const int *, int *, size_t);
+void ssterf_(const int *, float *, float *, int *);
+void dsterf_(const int *, double *, double *, int *);
+void sormtr_(const char *, const char *, const char *, const int *, const int *, const float *,
+             const int *, const float *, float *, const int *, float *, const int *, int *, size_t,
+             size_t, size_t);
+void dormtr_(const char *, const char *, const char *, const int *, const int *, const double *,
+             const int *, const double *, double *, const int *, double *, const int *, int *, size_t,
+             size_t, size_t);
 void sgeqrf_(const int *, const int *, float *, const int *, float *, float *, const int *, int *);
 void dgeqrf_(const int *, const int *, double *, const int *, double *, double *, const int *, int *);
 void sorgqr_(const int *, const int *, const int *, float *, const int *, const float *, float *,
@@ -32,6 +49,7 @@ void dorgqr_(const int *, const int *, const int *, double *, const int *, const
              const int *, int *);
 void dpotrf_(const char *, const int *, double *, const int *, int *, size_t);
 void dpotri_(const char *, const int *, double *, const int *, int *, size_t);
+void dtrtri_(const char *, const char *, const int *, double *, const int *, int *, size_t, size_t);
 
 /* Thin singular value decomposition of an m x n matrix, which is overwritten:
    u is m x k, vt is k x n, s has k = min(m, n) values in descending order. */
@@ -75,6 +93,61 @@ LORA_GESDD(double, lora_dgesdd, dgesdd_)
   }
 LORA_SYEVD(double, lora_dsyevd, dsyevd_)
 
+/* A symmetric n x n matrix as Q T Q': its lower triangle becomes what describes Q, with n of tau; T has the diagonal d and the
+   n - 1 elements e beside it. */
+#define LORA_SYTRD(T, name, routine)                                                                    \
+  static inline int name(int n, T *a, T *d, T *e, T *tau) {                                             \
+    int info = 0, lwork = 64 * n;                                                                       \
+    T *work = malloc(sizeof(T) * (size_t)lwork);                                                        \
+    if (!work) return LORA_NO_MEMORY;                                                                   \
+    routine("L", &n, a, &n, d, e, tau, work, &lwork, &info, 1);                                         \
+    free(work);                                                                                         \
+    return info;                                                                                        \
+  }
+LORA_SYTRD(float, lora_ssytrd, ssytrd_)
+LORA_SYTRD(double, lora_dsytrd, dsytrd_)
+
+/* Eigenvalues, ascending, of a tridiagonal matrix in the place of its diagonal. */
+#define LORA_STERF(T, name, routine)                                                                    \
+  static inline int name(int n, T *d, T *e) {                                                           \
+    int info = 0;                                                                                       \
+    routine(&n, d, e, &info);                                                                           \
+    return info;                                                                                        \
+  }
+LORA_STERF(float, lora_ssterf, ssterf_)
+LORA_STERF(double, lora_dsterf, dsterf_)
+
+/* Eigenvalues, ascending, of a tridiagonal matrix in the place of its diagonal, and its n eigenvectors (one a column of z). */
+#define LORA_STEDC(T, name, routine)                                                                    \
+  static inline int name(int n, T *d, T *e, T *z) {                                                     \
+    if ((size_t)n * (size_t)n + 4 * (size_t)n + 1 > INT_MAX) return LORA_NO_MEMORY;                     \
+    int info = 0, lwork = 1 + 4 * n + n * n, liwork = 3 + 5 * n;                                        \
+    T *work = malloc(sizeof(T) * (size_t)lwork);                                                        \
+    int *iwork = malloc(sizeof(int) * (size_t)liwork);                                                  \
+    if (!work || !iwork)                                                                                \
+      info = LORA_NO_MEMORY;                                                                            \
+    else                                                                                                \
+      routine("I", &n, d, e, z, &n, work, &lwork, iwork, &liwork, &info, 1);                            \
+    free(work);                                                                                         \
+    free(iwork);                                                                                        \
+    return info;                                                                                        \
+  }
+LORA_STEDC(float, lora_sstedc, sstedc_)
+LORA_STEDC(double, lora_dstedc, dstedc_)
+
+/* Multiplies k columns of n elements by the Q of lora_ssytrd, in place. */
+#define LORA_ORMTR(T, name, routine)                                                                    \
+  static inline int name(int n, int k, const T *a, const T *tau, T *z) {                                \
+    int info = 0, lwork = 64 * (n + 65);                                                                \
+    T *work = malloc(sizeof(T) * (size_t)lwork);                                                        \
+    if (!work) return LORA_NO_MEMORY;                                                                   \
+    routine("L", "L", "N", &n, &k, a, &n, tau, z, &n, work, &lwork, &info, 1, 1, 1);                    \
+    free(work);                                                                                         \
+    return info;                                                                                        \
+  }
+LORA_ORMTR(float, lora_sormtr, sormtr_)
+LORA_ORMTR(double, lora_dormtr, dormtr_)
+
 /* Householder factorisation of an m x n matrix, m >= n, in place: a becomes the orthonormal factor, r (n x n,
    column-major, zero below the diagonal) the triangular one. */
 #define LORA_QR(T, name, factor, form)                                                                  \
@@ -97,6 +170,13 @@ LORA_QR(double, lora_dqr, dgeqrf_, dorgqr_)
 static inline int lora_dcholesky(int n, double *a) {
   int info = 0;
   dpotrf_("U", &n, a, &n, &info, 1);
+  return info;
+}
+
+/* The inverse of an upper triangular n x n matrix, in place; the lower triangle stays. */
+static inline int lora_dtriangularInverse(int n, double *a) {
+  int info = 0;
+  dtrtri_("U", "N", &n, a, &n, &info, 1, 1);
   return info;
 }
 

@@ -31,6 +31,20 @@ public struct BLASRoutines<Scalar: BLASScalar>: Sendable {
       _ m: Int, _ n: Int, _ a: MutablePointer, _ s: MutablePointer, _ u: MutablePointer,
       _ vt: MutablePointer
     ) -> Int32
+  /// A symmetric matrix brought to tridiagonal form, see `lora_ssytrd`.
+  let tridiagonalise:
+    @Sendable (
+      _ n: Int, _ a: MutablePointer, _ d: MutablePointer, _ e: MutablePointer,
+      _ tau: MutablePointer
+    ) -> Int32
+  /// The eigenvalues of a tridiagonal matrix, see `lora_ssterf`.
+  let tridiagonalValues: @Sendable (_ n: Int, _ d: MutablePointer, _ e: MutablePointer) -> Int32
+  /// The eigenvectors of a tridiagonal matrix as well, see `lora_sstedc`.
+  let tridiagonalVectors:
+    @Sendable (_ n: Int, _ d: MutablePointer, _ e: MutablePointer, _ z: MutablePointer) -> Int32
+  /// Vectors taken back from tridiagonal form, see `lora_sormtr`.
+  let restoreVectors:
+    @Sendable (_ n: Int, _ k: Int, _ a: Pointer, _ tau: Pointer, _ z: MutablePointer) -> Int32
   /// Column-major QR in place, see `lora_sqr`.
   let orthonormalise:
     @Sendable (_ m: Int, _ n: Int, _ a: MutablePointer, _ r: MutablePointer) -> Int32
@@ -61,6 +75,10 @@ extension Float: BLASScalar {
     },
     addGram: { n, k, a, c in unsafe lora_ssyrk(Int32(n), Int32(k), a, c) },
     singularValues: { m, n, a, s, u, vt in unsafe lora_sgesdd(Int32(m), Int32(n), a, s, u, vt) },
+    tridiagonalise: { n, a, d, e, tau in unsafe lora_ssytrd(Int32(n), a, d, e, tau) },
+    tridiagonalValues: { n, d, e in unsafe lora_ssterf(Int32(n), d, e) },
+    tridiagonalVectors: { n, d, e, z in unsafe lora_sstedc(Int32(n), d, e, z) },
+    restoreVectors: { n, k, a, tau, z in unsafe lora_sormtr(Int32(n), Int32(k), a, tau, z) },
     orthonormalise: { m, n, a, r in unsafe lora_sqr(Int32(m), Int32(n), a, r) },
     addProduct: { unsafe lora_add_product_f32($0, $1, $2, $3, $4, $5, $6, $7) },
     merge: { dtype, factors, alpha, rows, source, target, sums in
@@ -91,6 +109,10 @@ extension Double: BLASScalar {
     },
     addGram: { n, k, a, c in unsafe lora_dsyrk(Int32(n), Int32(k), a, c) },
     singularValues: { m, n, a, s, u, vt in unsafe lora_dgesdd(Int32(m), Int32(n), a, s, u, vt) },
+    tridiagonalise: { n, a, d, e, tau in unsafe lora_dsytrd(Int32(n), a, d, e, tau) },
+    tridiagonalValues: { n, d, e in unsafe lora_dsterf(Int32(n), d, e) },
+    tridiagonalVectors: { n, d, e, z in unsafe lora_dstedc(Int32(n), d, e, z) },
+    restoreVectors: { n, k, a, tau, z in unsafe lora_dormtr(Int32(n), Int32(k), a, tau, z) },
     orthonormalise: { m, n, a, r in unsafe lora_dqr(Int32(m), Int32(n), a, r) },
     addProduct: { unsafe lora_add_product_f64($0, $1, $2, $3, $4, $5, $6, $7) },
     merge: { dtype, factors, alpha, rows, source, target, sums in

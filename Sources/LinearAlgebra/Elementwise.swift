@@ -198,3 +198,15 @@ func joined<Scalar: BLASScalar>(_ first: [Scalar], _ second: [Scalar]) -> [Scala
 func slice<Scalar: BLASScalar>(_ elements: [Scalar], _ range: Range<Int>) -> [Scalar] {
   Array(elements[range])
 }
+
+/// Exchanges the first row with the last, the second with the last but one, and so on.
+@specialized(where Scalar == Float)
+@specialized(where Scalar == Double)
+func reverseRows<Scalar: BLASScalar>(_ elements: inout [Scalar], width: Int) {
+  let rows = width == 0 ? 0 : elements.count / width
+  var span = elements.mutableSpan
+  for row in 0..<rows / 2 {
+    let (upper, lower) = (row &* width, (rows &- 1 &- row) &* width)
+    for column in 0..<width { span.swapAt(upper &+ column, lower &+ column) }
+  }
+}

@@ -37,10 +37,19 @@ public struct ExactDecomposition<Scalar: BLASScalar>: Sendable {
 /// - Throws: `SurgeryError` with id `la.not-finite` and the element's index, `la.not-converged` when no route
 ///   converges, or what reading throws.
 /// - Complexity: O(*rows* · *columns* · min(*rows*, *columns*)) time. Memory in bytes: Gram, with *s* the shorter
-///   side, 24 *s*², and 8 · *rows* · *columns* more if there are fewer rows than columns; `gesdd` about
-///   4 elements for each of the matrix.
+///   side, 8 *s*² and some rows, and 16 *s*² more where vectors are wanted; `gesdd` about 4 elements for each of the matrix.
 public func exactDecomposition<Source: BlockedMatrix>(
   of matrix: inout Source, rank: Int, route: ExactRoute? = nil
+) throws(SurgeryError) -> ExactDecomposition<Source.Scalar> {
+  try decomposition(of: &matrix, route: route, rank == 0 ? nil : { _, _ in rank })
+}
+
+/// How many right vectors are wanted, given all singular values and the squared norm.
+private typealias RankOfValues = (_ values: [Double], _ squaredNorm: Double) -> Int
+
+// No rank stands for no vectors at all, which spares most of the memory.
+private func decomposition<Source: BlockedMatrix>(
+  of matrix: inout Source, route: ExactRoute?, _ rank: RankOfValues?
 ) throws(SurgeryError) -> ExactDecomposition<Source.Scalar> {
   precondition(matrix.rows > 0 && matrix.columns > 0, "the matrix has no elements")
   let asked = route ?? (Source.Scalar.self == Float.self ? .gram : .singularValues)
@@ -58,60 +67,49 @@ public func exactDecomposition<Source: BlockedMatrix>(
 }
 
 private func decompose<Source: BlockedMatrix>(
-  _ matrix: inout Source, _ rank: Int, _ route: ExactRoute
+  _ matrix: inout Source, _ rank: RankOfValues?, _ route: ExactRoute
 ) throws(SurgeryError) -> ExactDecomposition<Source.Scalar> {
   switch route {
-  case .gram where matrix.rows >= matrix.columns: try decomposeTall(&matrix, rank)
-  case .gram: try decomposeWide(&matrix, rank)
+  case .gram: try decomposeGram(&matrix, rank)
   case .singularValues: try decomposeWhole(&matrix, rank)
   }
 }
 
-/// `D'D = V S² V'`, one reading; rows are blocks, so nothing else lies in memory.
-private func decomposeTall<Source: BlockedMatrix>(_ matrix: inout Source, _ rank: Int)
-  throws(SurgeryError) -> ExactDecomposition<Source.Scalar>
-{
-  let width = matrix.columns
-  var gram = [Double](repeating: 0, count: width * width)
-  var energy = 0.0
-  try matrix.forEachChunk { (first, rows, chunk) throws(SurgeryError) in
-    energy += try finiteSquares(of: chunk, at: first * width)
-    let wide = convert(chunk, to: Double.self)
-    multiply(
-      wide.span, transposed: true, wide.span, transposed: false, m: width, n: width, inner: rows,
-      beta: 1, into: &gram)
+/// `D'D = V S² V'`, or `D D' = U S² U'` and `V' = S⁻¹ U' D`; only blocks of D lie in memory.
+private func decomposeGram<Source: BlockedMatrix>(
+  _ matrix: inout Source, _ rank: RankOfValues?
+) throws(SurgeryError) -> ExactDecomposition<Source.Scalar> {
+  let energy = try squaredNorm(of: &matrix)
+  var gram = try ShorterGram<Double>(of: &matrix, scale: 1)
+  let form = try TridiagonalForm(of: &gram.matrix)
+  let roots = { (squares: [Double]) in squares.map { max(0, $0).squareRoot() } }
+  var result = ExactDecomposition<Source.Scalar>(
+    right: Matrix(rows: 0, columns: matrix.columns), singularValues: [], squaredNorm: energy,
+    route: .gram, fellBack: false, passes: gram.passes + 1)
+  guard let rank else {
+    result.singularValues = roots(try form.values())
+    return result
   }
-  let pairs = try symmetricEigenpairs(Matrix(rows: width, columns: width, elements: gram))
-  let values = pairs.values.map { max(0, $0).squareRoot() }
-  let count = min(rank, significantCount(values, Source.Scalar.self))
-  return ExactDecomposition(
-    right: pairs.vectors.prefix(count).converted(to: Source.Scalar.self), singularValues: values,
-    squaredNorm: energy, route: .gram, fellBack: false, passes: 1)
+  let pairs = try form.pairs { squares in
+    let values = roots(squares)
+    return min(rank(values, energy), significantCount(values, Source.Scalar.self))
+  }
+  result.singularValues = roots(pairs.values)
+  result.right = try gram.rightVectors(for: pairs.vectors, of: &matrix, scale: 1)
+    .converted(to: Source.Scalar.self)
+  if gram.isOfRows { result.passes += 1 }
+  return result
 }
 
-/// `D D' = U S² U'`, then `V' = S⁻¹ U' D`; D is held in float64, which its short side keeps small.
-private func decomposeWide<Source: BlockedMatrix>(_ matrix: inout Source, _ rank: Int)
-  throws(SurgeryError) -> ExactDecomposition<Source.Scalar>
-{
-  let (whole, energy) = try collect(&matrix, as: Double.self)
-  let pairs = try symmetricEigenpairs(product(whole, whole, transposeSecond: true))
-  let values = pairs.values.map { max(0, $0).squareRoot() }
-  let count = min(rank, significantCount(values, Source.Scalar.self))
-  let right = product(pairs.vectors.prefix(count), whole)
-  return ExactDecomposition(
-    // The rows are orthogonal but for rounding, which matters where singular values are small.
-    right: try orthonormalRows(normalisedRows(right)).basis.converted(to: Source.Scalar.self),
-    singularValues: values, squaredNorm: energy, route: .gram, fellBack: false, passes: 1)
-}
-
-private func decomposeWhole<Source: BlockedMatrix>(_ matrix: inout Source, _ rank: Int)
+private func decomposeWhole<Source: BlockedMatrix>(_ matrix: inout Source, _ rank: RankOfValues?)
   throws(SurgeryError) -> ExactDecomposition<Source.Scalar>
 {
   let (whole, energy) = try collect(&matrix, as: Source.Scalar.self)
   let triplets = try singularTriplets(whole)
   let values = triplets.values.map { Double($0) }
+  let wanted = rank?(values, energy) ?? 0
   return ExactDecomposition(
-    right: triplets.right.prefix(min(rank, significantCount(values, Source.Scalar.self))),
+    right: triplets.right.prefix(min(wanted, significantCount(values, Source.Scalar.self))),
     singularValues: values, squaredNorm: energy, route: .singularValues, fellBack: false,
     passes: 1)
 }
@@ -155,10 +153,10 @@ public func exactSubspace<Source: BlockedMatrix>(
   case .rank(let rank): bound = min(rank, shorter)
   case .residual(_, _, let maximum): bound = min(maximum, shorter)
   }
-  let exact = try exactDecomposition(of: &matrix, rank: bound)
-  let squares = exact.singularValues.map { $0 * $0 }
-  let rank = target.rank(for: squares, energy: exact.squaredNorm) ?? bound
-  let right = exact.right.prefix(rank)
+  let exact = try decomposition(of: &matrix, route: nil) { values, energy in
+    min(bound, target.rank(for: values.map { $0 * $0 }, energy: energy) ?? bound)
+  }
+  let right = exact.right
   return LeadingSubspace(
     right: right, singularValues: Array(exact.singularValues.prefix(right.rows)),
     squaredNorm: exact.squaredNorm, missingEnergy: 0, passes: exact.passes, method: .exact)

@@ -11,23 +11,16 @@ internal import Tensors
 struct FilteredSearch<Scalar: BLASScalar> {
   let gram: Matrix<Scalar>
   let problem: RitzProblem
-
-  /// How a search ended.
-  enum Outcome {
-    case found(FoundDirections<Scalar>)
-    /// The rounding of the Gram matrix may hide what is still missing.
-    case lostInRounding
-    /// So many directions are wanted that all may as well be computed, or the growth would not end.
-    case exhausted
-  }
+  /// The most directions to search for at a time; where more are wanted, computing all costs less.
+  let mostDirections: Int
 
   /// Searches from random directions.
   ///
   /// - Throws: `la.not-converged` or `la.memory` from LAPACK.
-  func run(_ random: inout RandomSource) throws(SurgeryError) -> Outcome {
+  func run(_ random: inout RandomSource) throws(SurgeryError) -> GramOutcome<Scalar> {
     let size = gram.rows
-    let faintest = max(
-      problem.resolution * problem.resolution, Double(size) * Double(Scalar.ulpOfOne) / 64)
+    guard firstBlock <= mostDirections else { return .exhausted }
+    let faintest = problem.faintest(in: gram)
     var vectors = try widened(Matrix(rows: 0, columns: size), to: firstBlock, &random)
     vectors = try orthonormalRows(product(vectors, gram)).basis
     var growth = Growth()
@@ -36,7 +29,8 @@ struct FilteredSearch<Scalar: BLASScalar> {
       let known = problem.target.rank(for: ritz.values, energy: problem.energy)
       guard let known, block(for: known) <= vectors.rows else {
         let wanted = known.map(block(for:)) ?? 2 * vectors.rows
-        guard 3 * wanted < size else { return .exhausted }
+        let expected = block(for: problem.expectedRank(after: ritz.values))
+        guard max(wanted, expected) <= mostDirections else { return .exhausted }
         vectors = try widened(ritz.vectors, to: wanted, &random)
         vectors = try orthonormalRows(product(vectors, gram)).basis
         growth = Growth()
@@ -80,6 +74,15 @@ struct FilteredSearch<Scalar: BLASScalar> {
       rows: count - vectors.rows, columns: gram.columns, of: Scalar.self)
     return try orthonormalRows(vectors.appending(normalisedRows(more))).basis
   }
+}
+
+/// How looking for directions in a Gram matrix ended.
+enum GramOutcome<Scalar: BLASScalar> {
+  case found(FoundDirections<Scalar>)
+  /// The rounding of the Gram matrix may hide what is still missing.
+  case lostInRounding
+  /// So many directions are wanted that all may as well be computed, or the growth would not end.
+  case exhausted
 }
 
 /// How the captured energy of a rank grows from projection to projection.

@@ -22,7 +22,7 @@ public struct Fit<Scalar: BLASScalar>: Sendable {
 ///
 /// `up = D down' (down down')⁻¹` is the least-squares solution, so it absorbs what rounding `down` lost. Each block of
 /// rows is rounded as soon as it is solved, so the same reading gives the residual of the rounded pair. That residual is
-/// `|D|² - 2 <up, D down'> + <up' up, down down'>`, in float64 but for the products with D. Where it comes out
+/// `|D|² - <up, 2 D down' - up down down'>`, in float64 but for the products with D. Where it comes out
 /// below a hundredth of the norm or so, cancellation may have eaten it, and one more reading sums `|D - up · down|²` itself; its
 /// floor is the rounding of the factors, about 1e-6 of the norm in float32 and 1e-14 in float64.
 ///
@@ -133,17 +133,15 @@ private struct Conditioned<Scalar: BLASScalar> {
     unscaled(solved.span, by: scales.span, to: Scalar.self)
   }
 
-  /// `2 <up, D down'> - <up' up, down down'>` for some rows.
+  /// `<up, 2 D down' - up down down'>` for some rows.
   func captured(_ up: [Scalar], images: [Double], gram: Matrix<Double>, rows count: Int) -> Double {
     let rank = scales.count
     let inverses = scales.map { 1 / $0 }
     let coefficients = unscaled(up.span, by: inverses.span, to: Double.self)
-    var sum = 2 * innerProduct(coefficients.span, images.span)
-    var squares = [Double](repeating: 0, count: rank * rank)
+    var difference = images
     multiply(
-      coefficients.span, transposed: true, coefficients.span, transposed: false, m: rank, n: rank,
-      inner: count, into: &squares)
-    for i in squares.indices { sum -= squares[i] * gram.elements[i] }
-    return sum
+      coefficients.span, transposed: false, gram.elements.span, transposed: false, m: count,
+      n: rank, inner: rank, alpha: -1, beta: 2, into: &difference)
+    return innerProduct(coefficients.span, difference.span)
   }
 }

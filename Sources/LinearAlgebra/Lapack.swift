@@ -27,6 +27,71 @@ func symmetricEigenpairs(_ matrix: Matrix<Double>) throws(SurgeryError) -> Eigen
     values: values.reversed(), vectors: Matrix(rows: n, columns: n, elements: reversed))
 }
 
+/// A symmetric matrix in tridiagonal form, whose vectors are taken back to the matrix as far as they are wanted.
+///
+/// The steps of LAPACK's `syevd` one by one, in either precision: `sytrd`, `sterf` or `stedc`, `ormtr`.
+struct TridiagonalForm<Scalar: BLASScalar> {
+  private let size: Int
+  private let reflectors: [Scalar]
+  private let scales: [Scalar]
+  private let diagonal: [Scalar]
+  private let besideDiagonal: [Scalar]
+
+  /// Reduces a matrix of at least one row, in its own memory.
+  ///
+  /// - Throws: `la.memory`.
+  /// - Complexity: O(*n*³) time, of which half are products of matrices with vectors.
+  init(of matrix: inout Matrix<Scalar>) throws(SurgeryError) {
+    let size = matrix.rows
+    var reflectors = matrix.takeElements()
+    var diagonal = zeros(size, of: Scalar.self)
+    var (beside, scales) = (diagonal, diagonal)
+    try check(
+      unsafe Scalar.routines.tridiagonalise(size, &reflectors, &diagonal, &beside, &scales),
+      "sytrd")
+    self.size = size
+    self.reflectors = reflectors
+    self.scales = scales
+    self.diagonal = diagonal
+    besideDiagonal = beside
+  }
+
+  /// All eigenvalues, descending.
+  ///
+  /// - Throws: `la.not-converged`.
+  func values() throws(SurgeryError) -> [Double] {
+    var (values, beside) = (diagonal, besideDiagonal)
+    try check(unsafe Scalar.routines.tridiagonalValues(size, &values, &beside), "sterf")
+    return convert(values.span, to: Double.self).reversed()
+  }
+
+  /// Decomposes the form, and takes the leading vectors back.
+  ///
+  /// - Parameter count: How many vectors are wanted, given the eigenvalues.
+  /// - Returns: All eigenvalues, descending, and leading eigenvectors, one a row.
+  /// - Throws: `la.not-converged`, `la.memory`, or what `count` throws.
+  /// - Complexity: O(*n*³) time at most, all of it products of matrices; memory for two more matrices of its size.
+  func pairs(
+    _ count: ([Double]) throws(SurgeryError) -> Int
+  ) throws(SurgeryError) -> (values: [Double], vectors: Matrix<Scalar>) {
+    var (values, beside) = (diagonal, besideDiagonal)
+    var columns = zeros(size * size, of: Scalar.self)
+    try check(
+      unsafe Scalar.routines.tridiagonalVectors(size, &values, &beside, &columns), "stedc")
+    let descending: [Double] = convert(values.span, to: Double.self).reversed()
+    let wanted = min(size, try count(descending))
+    // LAPACK's order is ascending, and its columns are our rows.
+    var vectors = slice(columns, (size - wanted) * size..<size * size)
+    columns = []
+    if wanted > 0 {
+      try check(
+        unsafe Scalar.routines.restoreVectors(size, wanted, reflectors, scales, &vectors), "ormtr")
+      reverseRows(&vectors, width: size)
+    }
+    return (descending, Matrix(rows: wanted, columns: size, elements: vectors))
+  }
+}
+
 /// A thin singular value decomposition `left · diag(values) · right`.
 struct SingularTriplets<Scalar: BLASScalar> {
   /// Rows of the matrix x count; one left vector a column.
@@ -109,16 +174,15 @@ private func choleskyRows<Scalar: BLASScalar>(_ matrix: Matrix<Scalar>)
   }
   let independence = (0..<n).map { factor[$0, $0] / lengths[$0] }.min() ?? 1
   guard !failed, independence > 1e-3 else { return nil }
-  var inverse = Matrix<Double>(rows: n, columns: n)
-  for column in 0..<n {
-    inverse[column, column] = 1 / factor[column, column]
-    for row in column + 1..<max(n, column + 1) {
-      var sum = 0.0
-      for k in column..<row { sum -= factor[row, k] * inverse[k, column] }
-      inverse[row, column] = sum / factor[row, row]
-      factor[column, row] = 0
+  for row in 0..<n { for column in row + 1..<max(n, row + 1) { factor[row, column] = 0 } }
+  var inverse = factor
+  let singular = inverse.withElements { (span) -> Bool in
+    unsafe span.withUnsafeMutableBufferPointer { elements in
+      guard let start = elements.baseAddress else { return false }
+      return unsafe lora_dtriangularInverse(Int32(n), start) != 0
     }
   }
+  guard !singular else { return nil }
   return (product(inverse.converted(to: Scalar.self), matrix), factor, independence)
 }
 

@@ -28,6 +28,11 @@ public struct SubspaceOptions: Sendable, Hashable {
   ///
   /// The default takes about 10 ms: matrices up to 256 x 256 or 200 x 2000 are decomposed at once.
   public var exactOperations = 2e8
+  /// The most directions of the shorter side, as a fraction, that its Gram matrix is searched for; where more are wanted, it is
+  /// decomposed.
+  ///
+  /// By the default both take about as long, from a side of 2,000 to one of 8,000.
+  public var searchedShare = 1.0 / 12
 
   /// The defaults.
   public init() {}
@@ -39,9 +44,9 @@ public struct LeadingSubspace<Scalar: BLASScalar>: Sendable {
   public enum Method: Sendable, Hashable {
     /// The blocked search stopped by its own rule.
     case search
-    /// The matrix is so small, or the rank so large, that decomposing it was cheaper.
+    /// The matrix is so small, or the rank so large, that decomposing it, or its Gram matrix, was cheaper.
     case exact
-    /// The search could not reach the accuracy, or so many directions were wanted that all were computed.
+    /// The search could not reach the accuracy.
     case exactAfterSearch
   }
 
@@ -52,8 +57,8 @@ public struct LeadingSubspace<Scalar: BLASScalar>: Sendable {
   public var singularValues: [Double]
   /// The squared Frobenius norm of the matrix, accumulated in float64.
   public var squaredNorm: Double
-  /// The energy (squared norm) by which the best subspace of this rank is estimated to exceed this one; 0 where the
-  /// matrix was decomposed.
+  /// The energy (squared norm) by which the best subspace of this rank is estimated to exceed this one; where the
+  /// matrix was decomposed, 0 or what rounding may hide.
   ///
   /// Not a bound. It assumes that the start directions, which are random, were orthogonal to no leading
   /// direction. Of a search by readings it further assumes that a forecast is off by at most four times as much as the one
@@ -99,9 +104,9 @@ extension LeadingSubspace {
 /// cost as much, the Gram matrix of the shorter side is formed and searched by subspace iteration with a Chebyshev filter
 /// (Zhou & Saad 2006, doi:10.1016/j.jcp.2006.03.017), which stops by the growth of the captured energy and so needs no gap behind
 /// the wanted directions. Where little is left behind, as of a nearly exact low rank, the rounding of float32 products hides
-/// directions: the search then goes on in float64. Small matrices are decomposed, and those of which a third of all directions
-/// or more are wanted. Deterministic for given matrix, target and options; runs on the calling thread
-/// alone.
+/// directions: the search then goes on in float64. Small matrices are decomposed, and so is the Gram matrix where more than
+/// one in twelve of all directions are wanted: in the precision of the elements where its rounding hides less than the accuracy,
+/// else in float64. Deterministic for given matrix, target and options; runs on the calling thread alone.
 ///
 /// - Parameters:
 ///   - matrix: The matrix, of at least one element.
@@ -110,7 +115,8 @@ extension LeadingSubspace {
 /// - Returns: The subspace; of rank 0 for a matrix of zeros.
 /// - Throws: `SurgeryError` with id `la.not-finite` and the element's index, or what reading throws.
 /// - Complexity: Per reading O(*rows* · *columns* · *rank*) time. Memory for about 3 *rank* vectors each of
-///   `2 * columns + rows` elements, and the sketch; or for the Gram matrix and about 8 *rank* vectors of its size.
+///   `2 * columns + rows` elements, and the sketch; or for the Gram matrix and about 8 *rank* vectors of its size; or, where it is
+///   decomposed, for three Gram matrices.
 public func leadingSubspace<Source: BlockedMatrix>(
   of matrix: inout Source, target: SubspaceTarget, options: SubspaceOptions = SubspaceOptions()
 ) throws(SurgeryError) -> LeadingSubspace<Source.Scalar> {

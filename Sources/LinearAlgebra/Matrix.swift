@@ -54,6 +54,14 @@ public struct Matrix<Scalar: BLASScalar>: Sendable, Equatable {
     refill(&elements, count: rows * columns)
   }
 
+  /// Gives the elements up, so that their memory can be used without a copy; leaves a matrix without elements.
+  mutating func takeElements() -> [Scalar] {
+    var taken: [Scalar] = []
+    swap(&taken, &elements)
+    (rows, columns) = (0, 0)
+    return taken
+  }
+
   /// The matrix with rows and columns exchanged.
   public func transposed() -> Matrix {
     var result = zeros(elements.count, of: Scalar.self)

@@ -142,9 +142,23 @@ struct RitzProblem {
   func isLostInRounding<Scalar: BLASScalar>(
     _ wanted: ArraySlice<Double>, left: Double, _: Scalar.Type
   ) -> Bool {
+    hiddenEnergy(wanted, Scalar.self) > tolerance(left: left)
+      || left < 1024 * Double(Scalar.ulpOfOne) * energy
+  }
+
+  /// The energy that the rounding of products in a precision may hide from directions with these squared singular values.
+  func hiddenEnergy<Scalar: BLASScalar>(_ wanted: ArraySlice<Double>, _: Scalar.Type) -> Double {
     let floor = residualFloor(wanted.first ?? 0, Scalar.self)
-    let hidden = wanted.reduce(0) { $0 + floor * floor / $1 }
-    return hidden > tolerance(left: left) || left < 1024 * Double(Scalar.ulpOfOne) * energy
+    return wanted.reduce(0) { $0 + floor * floor / $1 }
+  }
+
+  /// The rank that the target may need if what lies beyond these squared singular values is like the last of them.
+  func expectedRank(after values: [Double]) -> Int {
+    if let known = target.rank(for: values, energy: energy) { return known }
+    guard case .residual(let fraction, _, let maximum) = target else { return values.count }
+    let lacking = (1 - fraction) * energy - values.reduce(0, +)
+    let more = lacking / max(values.last ?? 0, .leastNormalMagnitude)
+    return min(maximum, values.count + Int(min(max(0, more), 1e9)))
   }
 }
 

@@ -8,7 +8,7 @@ struct ShorterGram<Scalar: BLASScalar> {
   /// Whether this is `D D'`.
   let isOfRows: Bool
   /// Symmetric, one row and column for each row or column of D.
-  let matrix: Matrix<Scalar>
+  var matrix: Matrix<Scalar>
   /// How often D was read.
   let passes: Int
 

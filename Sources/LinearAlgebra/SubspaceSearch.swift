@@ -29,7 +29,7 @@ struct SubspaceSearch {
   {
     let shorter = min(matrix.rows, matrix.columns)
     let block = firstBlock(shorter)
-    if 3 * block >= shorter || isCheapToDecompose(matrix) {
+    if wantsAll(shorter) || isCheapToDecompose(matrix) {
       return try exact(&matrix, method: .exact)
     }
     let wantsGram = block * gramShare > shorter
@@ -61,28 +61,32 @@ struct SubspaceSearch {
     return try throughGram(&matrix, survey, problem)
   }
 
-  /// Searches the Gram matrix of the shorter side, in float64 where float32 does not do, and decomposes as the last resort.
+  /// Looks into the Gram matrix of the shorter side, in float64 where float32 does not do, and decomposes as the last resort.
   private mutating func throughGram<Source: BlockedMatrix>(
     _ matrix: inout Source, _ survey: Survey<Source.Scalar>, _ problem: RitzProblem
   ) throws(SurgeryError) -> LeadingSubspace<Source.Scalar> {
-    switch try filtered(&matrix, survey, problem, Source.Scalar.self) {
-    case .found(let found): return found.result(survey, passes: passes)
-    case .lostInRounding where Source.Scalar.self != Double.self:
-      if case .found(let found) = try filtered(&matrix, survey, problem, Double.self) {
-        return found.result(survey, passes: passes)
+    do throws(SurgeryError) {
+      switch try gramDirections(&matrix, survey, problem, Source.Scalar.self) {
+      case .found(let found): return found.result(survey, passes: passes)
+      case .lostInRounding where Source.Scalar.self != Double.self:
+        if case .found(let found) = try gramDirections(&matrix, survey, problem, Double.self) {
+          return found.result(survey, passes: passes)
+        }
+      case .lostInRounding, .exhausted: break
       }
-    case .lostInRounding, .exhausted: break
-    }
+    } catch  where error.id == "la.not-converged" {}
     return try exact(&matrix, method: .exactAfterSearch)
   }
 
-  private mutating func filtered<Source: BlockedMatrix, Scalar: BLASScalar>(
+  private mutating func gramDirections<Source: BlockedMatrix, Scalar: BLASScalar>(
     _ matrix: inout Source, _ survey: Survey<Source.Scalar>, _ problem: RitzProblem, _: Scalar.Type
-  ) throws(SurgeryError) -> FilteredSearch<Scalar>.Outcome {
-    let gram = try ShorterGram<Scalar>(of: &matrix, scale: survey.scale)
+  ) throws(SurgeryError) -> GramOutcome<Scalar> {
+    var gram = try ShorterGram<Scalar>(of: &matrix, scale: survey.scale)
     passes += gram.passes
-    let search = FilteredSearch(gram: gram.matrix, problem: problem)
-    let outcome = try search.run(&random)
+    let most = Int(options.searchedShare * Double(gram.matrix.rows))
+    var outcome = try FilteredSearch(gram: gram.matrix, problem: problem, mostDirections: most)
+      .run(&random)
+    if case .exhausted = outcome { outcome = try problem.decompose(&gram.matrix) }
     guard gram.isOfRows, case .found(var found) = outcome else { return outcome }
     found.vectors = try gram.rightVectors(for: found.vectors, of: &matrix, scale: survey.scale)
     passes += 1
@@ -119,6 +123,8 @@ struct SubspaceSearch {
         return .lostInRounding(basis.ritzVectors(pairs, count: block).vectors)
       }
       if state.isConverged || directions.rows == 0 { return .found(try state.found()) }
+      let expected = problem.expectedRank(after: pairs.values)
+      if !state.isRankKnown, expected * gramShare > shorter { break }
       forecast = state.isRankKnown ? try state.forecast() : nil
       directions = try state.nextDirections(block: block)
       if 4 * (basis.count + directions.rows) > shorter { break }
@@ -133,6 +139,11 @@ struct SubspaceSearch {
     result.passes += passes
     result.method = method
     return result
+  }
+
+  /// Whether every direction is wanted, down to the faintest, which only float64 tells apart.
+  private func wantsAll(_ shorter: Int) -> Bool {
+    if case .rank(let rank) = target { rank >= shorter } else { false }
   }
 
   /// Whether the Gram matrix of the shorter side and its eigenvalues cost next to nothing.
@@ -186,6 +197,8 @@ struct FoundDirections<Scalar: BLASScalar> {
   var vectors: Matrix<Scalar>
   var values: [Double]
   var missing: Double
+  /// Whether they come from a decomposition, not a search.
+  var isDecomposed = false
 
   func result<Element: BLASScalar>(_ survey: Survey<Element>, passes: Int)
     -> LeadingSubspace<Element>
@@ -194,6 +207,6 @@ struct FoundDirections<Scalar: BLASScalar> {
       right: vectors.converted(to: Element.self),
       singularValues: values.map { $0.squareRoot() / survey.scale },
       squaredNorm: survey.squaredNorm, missingEnergy: missing / (survey.scale * survey.scale),
-      passes: passes, method: .search)
+      passes: passes, method: isDecomposed ? .exact : .search)
   }
 }

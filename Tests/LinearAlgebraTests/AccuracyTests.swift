@@ -53,6 +53,8 @@ import Testing
     var options = SubspaceOptions()
     options.seed = seed
     options.exactOperations = 0
+    // Both what is searched and what is decomposed by default has to hold.
+    options.searchedShare = seed % 2 == 0 ? options.searchedShare : 1.0 / 3
     var source = matrix
     let found = try leadingSubspace(of: &source, target: .rank(rank), options: options)
     let best = energy(truth.prefix(rank))

@@ -3,9 +3,9 @@ import Tensors
 import Testing
 
 @Suite struct TargetTests {
-  @Test(arguments: [0.5, 0.2, 0.05, 0.01, 0.001], [UInt64(1), 2])
-  func growsUntilTheResidualIsSmallEnough(fraction: Double, seed: UInt64) throws {
-    var random = TestRandom(seed)
+  @Test(arguments: [0.5, 0.2, 0.05, 0.01, 0.001], [1.0 / 3, 1.0 / 12])
+  func growsUntilTheResidualIsSmallEnough(fraction: Double, searchedShare: Double) throws {
+    var random = TestRandom(1)
     let values = (1...80).map { 1 / Double($0).squareRoot() }
     let matrix = random.matrix(330, 260, values: values, noise: 1e-4).converted(to: Float.self)
     let truth = try trueValues(matrix)
@@ -14,6 +14,7 @@ import Testing
     var source = matrix
     var options = SubspaceOptions()
     options.exactOperations = 0
+    options.searchedShare = searchedShare
     let found = try leadingSubspace(
       of: &source, target: .residual(atMost: fraction), options: options)
     #expect(total - capturedEnergy(matrix, by: found.right) <= fraction * total * (1 + 1e-4))
@@ -68,7 +69,7 @@ import Testing
     var source = Stubborn(inner: random.matrix(30, 40))
     let truth = try trueValues(source.inner)
     let found = try exactDecomposition(of: &source, rank: 3, route: route)
-    #expect(found.fellBack && found.route != route && found.passes == 2)
+    #expect(found.fellBack && found.route != route && found.passes >= 2)
     #expect(abs(found.singularValues[0] - truth[0]) < 1e-10 * truth[0])
     source.failures = 2
     #expect { try exactDecomposition(of: &source, rank: 3, route: route) } throws: {
