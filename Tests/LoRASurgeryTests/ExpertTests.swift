@@ -110,6 +110,28 @@ struct ExpertTests {
     }
   }
 
+  @Test("Left out, they count as lost", arguments: models)
+  func skipped(_ model: Model) throws {
+    let folder = try TemporaryFolder()
+    var request = request(model, folder("a"), RankOptions(rank: 2))
+    request.experts = .skip
+    let report = try request.run()
+    for parameter in ["gate_up_proj", "down_proj"] {
+      let tensor = TensorName("\(model.module).\(parameter)")
+      let entry = try #require(report.modules.first { $0.tensor == tensor })
+      let before = try TestModels.values(tensor, in: model.base)
+      let after = try TestModels.values(tensor, in: model.tuned)
+      let norm = zip(before, after).reduce(0) { $0 + ($1.1 - $1.0) * ($1.1 - $1.0) }.squareRoot()
+      #expect(entry.action == .skipped && entry.reason == "a stack of experts")
+      #expect(abs(try #require(entry.deltaNorm) - norm) < 1e-6 * norm)
+      #expect(entry.residualNorm == entry.deltaNorm)
+    }
+    let config = try JSONValue(readingFile: folder("a/adapter_config.json"))
+    #expect(config["target_parameters"]?.elements?.isEmpty != false)
+    let written = try Checkpoint(opening: folder("a/adapter_model.safetensors"))
+    #expect(!written.tensors.contains { $0.name.text.contains("experts") })
+  }
+
   @Test func aBudgetCountsEveryExpert() throws {
     let model = Self.models[0]
     let folder = try TemporaryFolder()

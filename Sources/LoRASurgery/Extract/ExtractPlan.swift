@@ -151,6 +151,7 @@ struct ExtractPlan {
       return request.others == .skip ? .skip(reason: "no matrix") : .full
     }
     if let stack, stack.rows > 1, stack.columns > 1 {
+      if request.experts == .skip { return .skip(reason: "a stack of experts") }
       if case .fixed(let rank) = rule.policy, rank >= min(stack.rows, stack.columns) {
         return request.others == .skip ? .skip(reason: "no larger than the rank") : .full
       }

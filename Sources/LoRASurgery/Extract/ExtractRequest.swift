@@ -21,6 +21,14 @@ public struct ExtractRequest: Sendable, Codable {
     case skip
   }
 
+  /// What happens to stacks of experts that changed.
+  public enum Experts: String, Sendable, Codable, CaseIterable {
+    /// Every expert is factored, all of a stack to the same rank.
+    case lowRank = "low-rank"
+    /// They are left out.
+    case skip
+  }
+
   /// How singular values are found.
   public enum Method: String, Sendable, Codable, CaseIterable {
     /// By a search that stops when the captured energy cannot grow noticeably.
@@ -53,6 +61,8 @@ public struct ExtractRequest: Sendable, Codable {
   public var selection = Selection()
   /// What happens to embeddings.
   public var embeddings = Embeddings.lowRank
+  /// What happens to experts that are stacked in one tensor.
+  public var experts = Experts.lowRank
   /// What happens to tensors that are no matrices.
   public var others = Others.full
   /// Whether tensors in only one of the two models are left out instead of refused.

@@ -53,7 +53,8 @@ struct ExtractCommand: JobCommand {
 
   @Flag(
     help:
-      "Factors of linear layers alone, as vLLM and llama.cpp want: no full tensors, no embeddings.")
+      "Factors of linear layers alone, as vLLM and llama.cpp want: no full tensors, embeddings or stacked experts."
+  )
   var strictLora = false
 
   @Flag(help: "Leave out tensors that only one of the two models has, instead of refusing.")
@@ -82,6 +83,7 @@ struct ExtractCommand: JobCommand {
     request.seed = seed
     request.embeddings = strictLora ? .skip : embeddings
     request.others = strictLora ? .skip : others
+    request.experts = strictLora ? .skip : .lowRank
     request.allowMissing = allowMissing
     request.selection = selection.selection
     request.allowOverflow = output.allowOverflow
