@@ -103,14 +103,14 @@ import Testing
       SubspaceTarget.rank(rank),
       .residual(atMost: residual / energy(truth) * (1 + 1e-5)),
     ] {
-      var source = CountingBlocks(matrix: matrix, rowsPerBlock: 48)
+      var source = CountingBlocks(matrix: matrix, rowsPerBlock: 288)
       let found = try leadingSubspace(of: &source, target: target)
       #expect(found.method == .exact)
       #expect(found.rank == rank)
       let missing = energy(truth.prefix(rank)) - capturedEnergy(matrix, by: found.right)
       #expect(missing <= 1e-4 * residual)
       #expect(deviationFromOrthonormal(found.right) < 1e-5)
-      var again = CountingBlocks(matrix: matrix, rowsPerBlock: 480)
+      var again = CountingBlocks(matrix: matrix, rowsPerBlock: 576)
       #expect(try leadingSubspace(of: &again, target: target).right == found.right)
     }
   }
