@@ -91,27 +91,27 @@ import Testing
   }
 
   /// Most of all directions, where a search would never pay: what a decomposition in float32 leaves is as little.
-  @Test(arguments: [[560, 400], [380, 900]], [90, 250, 370])
-  func mostDirectionsAreDecomposed(shape: [Int], rank: Int) throws {
-    var random = TestRandom(UInt64(shape[1] + rank))
+  @Test(arguments: [[560, 400], [380, 900]])
+  func mostDirectionsAreDecomposed(shape: [Int]) throws {
+    var random = TestRandom(UInt64(shape[1]))
     let matrix = random.matrix(
       shape[0], shape[1], values: Self.decay(0.7, 24), noise: 2e-3
     ).converted(to: Float.self)
     let truth = try trueValues(matrix)
-    let residual = energy(truth.dropFirst(rank))
-    for target in [
-      SubspaceTarget.rank(rank),
-      .residual(atMost: residual / energy(truth) * (1 + 1e-5)),
-    ] {
-      var source = CountingBlocks(matrix: matrix, rowsPerBlock: 288)
-      let found = try leadingSubspace(of: &source, target: target)
-      #expect(found.method == .exact)
-      #expect(found.rank == rank)
-      let missing = energy(truth.prefix(rank)) - capturedEnergy(matrix, by: found.right)
-      #expect(missing <= 1e-4 * residual)
-      #expect(deviationFromOrthonormal(found.right) < 1e-5)
-      var again = CountingBlocks(matrix: matrix, rowsPerBlock: 576)
-      #expect(try leadingSubspace(of: &again, target: target).right == found.right)
+    for rank in [90, 330] {
+      let residual = energy(truth.dropFirst(rank))
+      let fraction = residual / energy(truth) * (1 + 1e-5)
+      for target in [SubspaceTarget.rank(rank), .residual(atMost: fraction)] {
+        var source = CountingBlocks(matrix: matrix, rowsPerBlock: 288)
+        let found = try leadingSubspace(of: &source, target: target)
+        #expect(found.method == .exact)
+        #expect(rank...rank + 1 ~= found.rank)
+        let best = energy(truth.prefix(found.rank))
+        #expect(best - capturedEnergy(matrix, by: found.right) <= 1e-4 * residual)
+        #expect(deviationFromOrthonormal(found.right) < 1e-5)
+        var again = CountingBlocks(matrix: matrix, rowsPerBlock: 576)
+        #expect(try leadingSubspace(of: &again, target: target).right == found.right)
+      }
     }
   }
 }
