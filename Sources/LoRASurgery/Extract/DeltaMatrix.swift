@@ -157,7 +157,7 @@ extension StoredTensor {
     as other: StoredTensor, interruption: Interruption
   ) throws(SurgeryError) -> Bool {
     guard info.dtype == other.info.dtype, info.shape == other.info.shape else { return false }
-    let size = 1 << 18
+    let size = 1 << 16
     var buffers = ([UInt8](repeating: 0, count: size), [UInt8](repeating: 0, count: size))
     var readers = (try source.makeReader(), try other.source.makeReader())
     var position = 0
