@@ -150,6 +150,8 @@ struct AmbiguityTests {
     #expect(try files.outcome(path, ["q.weight": Tensor(6, 5)]) == "adapter.shape")
     #expect(
       try files.outcome(path, ["q.weight": Tensor(6, 4, dtype: "I8")]) == "adapter.quantised-base")
+    let transposed = options { $0.fanInFanOut = [.init(value: true)] }
+    #expect(try files.outcome(path, base, transposed) == "adapter.shape")
     let head = try files.peft([
       "lm_head.lora_A.weight": Tensor(2, 4), "lm_head.lora_B.weight": Tensor(7, 2),
     ])

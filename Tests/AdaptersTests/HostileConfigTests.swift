@@ -45,6 +45,49 @@ struct HostileConfigTests {
     #expect(try outcome(fields) == id)
   }
 
+  /// Configurations of which no field can be read.
+  @Test func configurationsOfAnotherForm() throws {
+    var options = AdapterOptions()
+    options.dialect = .peft
+    #expect(
+      try files.outcome(try files.peft(pair, config: "[]"), base, options) == "adapter.config")
+    let named = Dictionary(
+      uniqueKeysWithValues: pair.map { ("base_model.model.\($0.key)", $0.value) })
+    let embedded = try files.write(
+      "e.safetensors", named, metadata: ["lora_adapter_metadata": #"{"peft_type":7}"#])
+    #expect(try files.outcome(embedded, base) == "adapter.config")
+    let diffusers = try files.write(
+      "d.safetensors",
+      Dictionary(uniqueKeysWithValues: pair.map { ("unet.\($0.key)", $0.value) }),
+      metadata: ["lora_adapter_metadata": "{"])
+    #expect(try files.outcome(diffusers, base) == "json.syntax")
+    let many = (0...1024).map { #""m.\#($0)":2"# }.joined(separator: ",")
+    #expect(
+      try outcome(#""r":2,"rank_pattern":{\#(many),"q+":2}"#) == "adapter.unsupported")
+  }
+
+  @Test func scalesOfMLXThatAreNoNumbers() throws {
+    try files.write(
+      "mlx/adapters.safetensors", ["q.lora_a": Tensor(4, 2), "q.lora_b": Tensor(2, 6)])
+    try files.folder.write(
+      #"{"lora_parameters":{"rank":2,"scale":"10"}}"#, to: "mlx/adapter_config.json")
+    let error = #expect(throws: SurgeryError.self) {
+      _ = try Adapter(opening: files.folder.path("mlx"))
+    }
+    #expect(error?.id == "adapter.config" && error?.found == #""10""#)
+    #expect(error?.file == files.folder.path("mlx/adapter_config.json"))
+    #expect(error?.what.contains("lora_parameters.scale") == true)
+  }
+
+  @Test func foldersWithoutTensorsSayWhichNamesCount() throws {
+    let config = try files.folder.write(#"{"peft_type":"LORA"}"#, to: "none/adapter_config.json")
+    let folder = String(config.dropLast("/adapter_config.json".count))
+    let error = #expect(throws: SurgeryError.self) { _ = try Adapter(opening: folder) }
+    #expect(error?.id == "adapter.no-weights" && error?.kind == .missingInput)
+    #expect(error?.file == folder)
+    #expect(error?.expected?.contains("adapter_model.safetensors") == true)
+  }
+
   @Test func aMissingAlphaIsPEFTsDefault() throws {
     #expect(try outcome(#""r":2"#).contains("lora_alpha"))
   }

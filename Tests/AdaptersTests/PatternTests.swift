@@ -1,4 +1,5 @@
 import Adapters
+import Tensors
 import Testing
 
 /// Patterns match as Python's `re.match(r"(.*\.)?(KEY)$", path)` does.
@@ -24,6 +25,16 @@ struct PatternTests {
     #expect(try !Pattern("layers$").matches(in: "model.layers.1"))
     #expect(try Pattern("^model\\.").replacing(in: "model.model.x", with: "") == "model.x")
     #expect(try Pattern("\\d+").replacing(in: "a12.b3", with: "N") == "aN.bN")
+  }
+
+  /// What Python matches and this does not is refused, not taken for something else.
+  @Test(arguments: [
+    "\\bq", "q\\1", "[\\D]", String(repeating: "(", count: 1000),
+    String(repeating: "a|", count: 100_000),
+  ])
+  func unsupported(_ pattern: String) {
+    let error = #expect(throws: SurgeryError.self) { try Pattern(pattern) }
+    #expect(error?.id == "pattern.unsupported" && error?.kind == .unsupported)
   }
 
   @Test(arguments: ["(", ")", "*a", "[a", "a\\", "a{3,1}", "[z-a]"])

@@ -18,6 +18,8 @@ struct RefusalTests {
     /// The file's name; PEFT's folder where there is none.
     var name = ""
     var config = ""
+    /// The tensor that holds integers.
+    var integers: String?
 
     var testDescription: String { "\(id) \(tensor ?? "") \(says.first ?? "")" }
 
@@ -57,7 +59,7 @@ struct RefusalTests {
       "adapter/\(name)",
       Dictionary(
         uniqueKeysWithValues: refused.tensors.map { (key, shape) in
-          var tensor = Tensor()
+          var tensor = Tensor(dtype: key == refused.integers ? "I32" : "F32")
           tensor.shape = shape
           return (prefix + key, tensor)
         }))
@@ -74,7 +76,7 @@ struct RefusalTests {
     return error
   }
 
-  private func expectRefusal(_ refused: Case) throws {
+  func expectRefusal(_ refused: Case) throws {
     let error = try failure(of: refused)
     #expect(error?.id == refused.id)
     #expect(error?.file?.hasPrefix(files.folder.path("adapter")) == true)

@@ -49,6 +49,8 @@ func expectedTensors(_ folder: String) throws -> [String: [(TensorInfo, [UInt8])
     ("{'descr': '<f4', 'fortran_order': false, 'shape': (2,)}", "npy.header"),
     ("{'descr': '<f4', 'fortran_order': False, 'shape': [2]}", "npy.shape"),
     ("{'descr': '<f4', 'fortran_order': False, 'shape': (2)}", "npy.shape"),
+    ("{'descr': '<f4', 'fortran_order': False, 'shape': ('2',)}", "npy.shape"),
+    ("{'descr': '<f4\\n', 'fortran_order': False, 'shape': (2,)}", "npy.header"),
     ("{'descr': '<f4', 'fortran_order': False, 'shape': (2.0,)}", "npy.header"),
     ("{'descr': '<f4', 'fortran_order': False, 'shape': (0x2,)}", "npy.header"),
     ("{'descr': '<f4', 'fortran_order': False, 'shape': (02,)}", "npy.header"),

@@ -207,6 +207,77 @@ import Testing
     #expect(try refused(tensor: conjugated).id == "torch.state")
   }
 
+  /// Calls that torch never writes: `OrderedDict(1)`, `torch.Size(1)`, a parameter of a number, a dtype that is text.
+  @Test func checksArgumentsOfOtherCalls() throws {
+    let tensor = [
+      Pickle.storage(), Pickle.integer(0), Pickle.tuple([1]), Pickle.tuple([1]), [0x89], [0x4E],
+    ]
+    let calls = [
+      Pickle.orderedDict + Pickle.tuple([1]) + Pickle.reduce,
+      Pickle.global("torch", "Size") + Pickle.tuple([1]) + Pickle.reduce,
+      Pickle.call("_rebuild_parameter", [Pickle.integer(1), [0x89]]),
+      Pickle.call("_rebuild_tensor_v3", tensor + [Pickle.text("float32")]),
+      Pickle.call("_rebuild_tensor_v2", tensor + [Pickle.integer(1)]),
+    ]
+    for call in calls {
+      let error = try refused(tensor: call)
+      #expect(error.id == "pickle.arguments" && error.kind == .data, "\(error)")
+      #expect(error.file != nil && error.offset != nil)
+    }
+  }
+
+  @Test func viewsOfStoragesAreNotRead() throws {
+    let view =
+      Pickle.tuple([
+        Pickle.text("storage"), Pickle.global("torch", "FloatStorage"), Pickle.text("0"),
+        Pickle.text("cpu"), Pickle.integer(4), Pickle.tuple([1, 2]),
+      ]) + [UInt8(ascii: "Q")]
+    let error = try refused(tensor: Pickle.tensor(view))
+    #expect(error.id == "torch.storage-view" && error.kind == .unsupported)
+    #expect(error.hint?.contains("newer torch") == true)
+  }
+
+  /// A file of torch before 1.6, some of its five pickles replaced.
+  private func legacy(
+    version: Int = 1001, system: [UInt8] = Pickle.dictionary([("little_endian", [0x88])]),
+    storage: [UInt8] = Pickle.storage(), keys: [UInt8] = Pickle.list([Pickle.text("0")]),
+    data: [UInt8] = bytes(4) + Array(0..<16), protocol number: UInt8 = 2
+  ) -> [UInt8] {
+    let magic: [UInt8] = [
+      0x8A, 0x0A, 0x6C, 0xFC, 0x9C, 0x46, 0xF9, 0x20, 0x6A, 0xA8, 0x50, 0x19, 0x2E,
+    ]
+    let frame: [UInt8] = number < 4 ? [] : [0x95] + bytes(magic.count)
+    let object = Pickle.dictionary([("w", Pickle.tensor(storage))])
+    let parts: [[UInt8]] = [
+      [0x80, number], frame, magic, Pickle.program(Pickle.integer(version)),
+      Pickle.program(system), Pickle.program(object), Pickle.program(keys), data,
+    ]
+    return parts.flatMap { $0 }
+  }
+
+  @Test func legacyFilesSayWhatIsWrongWithThem() throws {
+    #expect(try open(legacy(), as: "x.pt").tensors[0].bytes() == Array(0..<16))
+    let cases: [(String, SurgeryError.Kind, [UInt8])] = [
+      ("pickle.protocol", .unsupported, legacy(protocol: 4)),
+      ("torch.version", .unsupported, legacy(version: 1000)),
+      ("torch.byteorder", .data, legacy(system: Pickle.dictionary([]))),
+      ("torch.keys", .data, legacy(keys: Pickle.integer(0))),
+      ("torch.keys", .data, legacy(keys: Pickle.list([Pickle.integer(0)]))),
+      ("torch.keys", .data, legacy(keys: Pickle.list([Pickle.text("0"), Pickle.text("0")]))),
+      ("torch.keys", .data, legacy(keys: Pickle.list([Pickle.text("1")]))),
+      ("torch.no-storage", .data, legacy(keys: Pickle.list([]), data: [])),
+      ("torch.truncated", .data, legacy(data: bytes(4) + Array(0..<15))),
+      ("torch.truncated", .data, legacy(data: bytes(-1) + Array(0..<16))),
+      ("torch.truncated", .data, legacy(data: [4, 0, 0])),
+      ("torch.trailing", .data, legacy(data: bytes(4) + Array(0...16))),
+    ]
+    for (id, kind, image) in cases {
+      let error = try failure(of: { _ = try open(image, as: "x.pt") })
+      #expect(error.id == id && error.kind == kind, "\(error)")
+      #expect(error.file != nil)
+    }
+  }
+
   /// Programs of known opcodes in random order end in a value or an error, never in a trap.
   @Test func survivesRandomPrograms() {
     let opcodes: [UInt8] =

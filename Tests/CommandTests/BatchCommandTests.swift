@@ -72,6 +72,13 @@ struct BatchCommandTests {
     ("merge: { base: base, adapters: [{ paht: a }], output: o }", "did you mean \"path\"?"),
     ("merge: { base: base, adapter: a, adapters: [b], output: o }", "already"),
     ("convert: { input: base, output: ~ }", "--output"),
+    ("convert: { input: base, output: '-' }", "cannot write to standard output"),
+    ("convert: { input: base, output: o.npz, dtype: { a: b } }", "one value, not a mapping"),
+    ("convert: { input: base, output: o.npz, include: [[a]] }", "texts and numbers"),
+    ("convert: { input: base, output: o.npz, rename: s/a }", "found s/a"),
+    ("merge: { base: base, adapters: [{ path: [a] }], output: o }", "path takes a text"),
+    ("merge: { base: base, adapters: [{ path: a, weight: heavy }], output: o }", "found heavy"),
+    ("merge: { base: base, adapters: [{ weight: 2 }], output: o }", "without a path"),
   ])
   func aWrongFieldIsNamedWithItsPlace(job: String, says: String) throws {
     let run = try Command("batch", try write("jobs:\n  - check: { paths: base }\n  - \(job)\n"))
@@ -82,6 +89,14 @@ struct BatchCommandTests {
     #expect(
       try FileManager.default.contentsOfDirectory(atPath: folder.path).sorted()
         == ["base", "recipe.yaml", "tuned"])
+  }
+
+  @Test func aSecondCommandInOneJob() throws {
+    let run = try Command(
+      "batch", try write("jobs:\n  - check: { paths: base }\n    inspect: { paths: base }\n"))
+    #expect(run.status == 65)
+    #expect(run.errors.contains("line 3, column 5: a second command"), "\(run.errors)")
+    #expect(run.errors.contains("found check and inspect [recipe.commands]"), "\(run.errors)")
   }
 
   @Test func aWordInDefaultsThatNoCommandKnows() throws {

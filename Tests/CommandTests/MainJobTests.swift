@@ -99,6 +99,8 @@ struct ErrorLineTests {
     ("merge a b -o c --scale-for q=inf", "--scale-for takes REGEX=NUMBER, not 'q=inf'"),
     ("merge a b -o c --memory 99999999999999999999", "--memory"),
     ("merge a b -o c --undo u --part 1/2", "[part.undo]"),
+    ("spectrum --base a --tuned b --values 0", "--values takes a number of at least 1"),
+    ("check a --jobs 0", "--jobs must be at least 1, not 0"),
   ])
   func valuesThatAnOptionCannotTake(words: String, says: String) throws {
     try statusAndLine(

@@ -377,6 +377,16 @@ struct RecipeTests {
       nil
     ),
     ("jobs: [{write: {output: a}}", "yaml.syntax", "line", nil),
+    ("defaults: {}", "recipe.jobs", "line 1, column 1", nil),
+    ("jobs: {write: {output: a}}", "recipe.form", "line 1, column 7", nil),
+    ("jobs: [write]", "recipe.form", "line 1, column 8", nil),
+    ("jobs: [{name: [a], write: {output: a}}]", "recipe.form", "line 1, column 15", nil),
+    ("jobs: [{name: '', write: {output: a}}]", "recipe.form", "line 1, column 15", nil),
+    (
+      "jobs: [{write: {for-each: 'no/*', allow-empty: perhaps, output: a}}]", "recipe.value",
+      "line 1, column 48", nil
+    ),
+    ("jobs: [{write: {for-each: [[a]], output: a}}]", "recipe.items", "line 1, column 28", nil),
   ])
   func refusals(text: String, id: String, place: String, hint: String?) throws {
     let kitchen = try Kitchen()

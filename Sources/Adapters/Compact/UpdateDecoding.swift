@@ -123,17 +123,12 @@ extension CompactDecoder {
         throw wrong("places and values differ in number")
       }
       layout = .sparse(rows: rows, columns: columns)
-    case "tiled":
-      guard values.rows > 0 else { throw wrong("a tile has no rows") }
-      layout = .tiled
+    case "tiled": layout = .tiled
     case let other: throw unknown("a layout", other)
     }
     var update = try PatternedDifference(
       algorithm: text(json, "algorithm"), values: values, layout: layout)
-    if json["repeated"] != nil {
-      guard values.columns > 0 else { throw wrong("a tile has no columns") }
-      update.repeatsOutputs = try flag(json, "repeated")
-    }
+    update.repeatsOutputs = try flag(json, "repeated")
     return update
   }
 
@@ -168,9 +163,10 @@ extension CompactDecoder {
     let map: Orthogonal.CayleyMap
     switch try text(json, "map") {
     case "neumann":
-      // Terms beyond this are below the precision of what they are added to.
       let terms = try integer(json["terms"], "terms", from: 1)
-      guard terms <= 1024 else { throw wrong("a series has too many terms", found: "\(terms)") }
+      guard terms <= Orthogonal.maximumTerms else {
+        throw wrong("a series has too many terms", found: "\(terms)")
+      }
       map = .neumann(terms: terms)
     case "minus-plus": map = .minusPlus
     case "plus-minus": map = .plusMinus

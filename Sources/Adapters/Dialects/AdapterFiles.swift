@@ -66,6 +66,27 @@ struct AdapterFiles: Sendable {
     }
   }
 
+  /// The dimensions of a tensor without elements, multiplied but for the zeros, at most.
+  ///
+  /// No byte of the file stands behind such dimensions, so that any product of a few of them must be harmless. A pruned
+  /// module's factors, of rank 0, have the length of a weight's side.
+  private static let maximumEmptySize = 1 << 20
+
+  /// Refuses tensors without elements that claim to be large all the same.
+  ///
+  /// - Throws: `adapter.shape`.
+  func refuseLargeEmptyTensors() throws(SurgeryError) {
+    for tensor in tensors where tensor.info.shape.elementCount == 0 {
+      let size = tensor.info.shape.dimensions.lazy.filter { $0 > 0 }.reduce(1, *)
+      guard size <= Self.maximumEmptySize else {
+        throw SurgeryError.adapter(
+          "shape", "a tensor without elements has impossible dimensions", file: file.file.path,
+          key: tensor.name.text, expected: "at most \(Self.maximumEmptySize) beside the zero",
+          found: "\(tensor.info.shape)")
+      }
+    }
+  }
+
   /// The file of an adapter that has a name other than `default`, which PEFT gives a folder of its own
   /// (peft:src/peft/peft_model.py, `save_pretrained`); `nil` where there are several.
   private static func namedAdapter(in path: String) -> FilePath? {

@@ -38,7 +38,8 @@ extension Adapter {
   ///   - path: As the user named it.
   ///   - options: What the user says; `dialect` overrules detection.
   ///   - limits: What reading may cost.
-  /// - Throws: `adapter.not-adapter` where no dialect recognises the files, and what the dialects' readers throw.
+  /// - Throws: `adapter.not-adapter` where no dialect recognises the files, `adapter.shape` where a tensor without elements
+  ///   claims to be large, and what the dialects' readers throw.
   /// - Complexity: Proportional to the headers; no tensor's data is read but single numbers.
   public init(
     opening path: String, options: AdapterOptions = AdapterOptions(),
@@ -46,6 +47,7 @@ extension Adapter {
   ) throws(SurgeryError) {
     let files = try AdapterFiles(opening: path, limits: limits)
     do throws(SurgeryError) {
+      try files.refuseLargeEmptyTensors()
       self = try Self.read(files, options: options)
     } catch {
       throw error.inFile(files.file.file.path)

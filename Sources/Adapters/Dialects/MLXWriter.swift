@@ -29,8 +29,7 @@ struct MLXWriter: DialectWriter {
     for module in adapter.modules { try writer.add(module) }
     let decomposed = adapter.modules.count { $0.update is Decomposed }
     guard decomposed == 0 || decomposed == adapter.modules.count else {
-      throw SurgeryError.inexpressible(
-        "modules with and without magnitudes", in: .mlx, adapter.path)
+      throw SurgeryError.inexpressible("modules with and without magnitudes", in: .mlx)
     }
     let config = writer.config(of: adapter, usesDoRA: decomposed > 0)
     return AdapterPlan(

@@ -44,15 +44,17 @@ public struct Decomposed: Update {
   public init(
     _ inner: any Update, magnitude: Factor, axis: Axis, convention: Convention
   ) throws(SurgeryError) {
-    let expected =
+    let (expected, rest) =
       switch axis {
-      case .outputs: inner.rows
-      case .inputs(let kernelSize): inner.columns / max(kernelSize, 1)
+      case .outputs: (inner.rows, 0)
+      case .inputs(let kernelSize):
+        inner.columns.quotientAndRemainder(dividingBy: max(kernelSize, 1))
       }
-    guard magnitude.count == expected else {
+    guard magnitude.count == expected, rest == 0 else {
       throw SurgeryError.adapter(
         "shape", "the magnitudes do not fit the module", file: magnitude.tensor.source.file.path,
-        key: magnitude.tensor.name.text, expected: "\(expected) values",
+        key: magnitude.tensor.name.text,
+        expected: rest == 0 ? "\(expected) values" : "a divisor of the \(inner.columns) inputs",
         found: "\(magnitude.tensor.info.shape)")
     }
     guard magnitude.dtype.isFloatingPoint else { throw magnitude.notFloating }

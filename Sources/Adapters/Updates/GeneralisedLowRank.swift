@@ -1,3 +1,4 @@
+import Checkpoints
 public import LinearAlgebra
 public import Tensors
 
@@ -20,7 +21,7 @@ public struct GeneralisedLowRank: Update {
   public init(_ pair: LowRank, mixing: LowRank) throws(SurgeryError) {
     guard mixing.rows == mixing.columns, mixing.rows > 0, pair.columns % mixing.rows == 0 else {
       throw SurgeryError.adapter(
-        "shape", "the parts of a GLoRA do not fit each other",
+        "shape", "the parts of a GLoRA do not fit each other", key: mixing.up.tensor.name.text,
         expected: "in x in for \(pair.columns) columns",
         found: "\(mixing.rows) x \(mixing.columns)")
     }

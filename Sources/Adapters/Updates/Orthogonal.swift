@@ -44,6 +44,9 @@ public struct Orthogonal: Update {
     case allBlocks(Double)
   }
 
+  /// Terms of a series; those beyond are below the precision of what they are added to.
+  static let maximumTerms = 1024
+
   /// One row of parameters for each block.
   public var blocks: Factor
   /// Rows and columns of a block.

@@ -30,7 +30,7 @@ public struct PatternedDifference: Update {
   ///   - algorithm: The family's name in reports.
   ///   - values: The parameters.
   ///   - layout: Where an element comes from.
-  /// - Throws: `adapter.dtype`.
+  /// - Throws: `adapter.dtype`; `adapter.shape` where a tile has no elements.
   public init(algorithm: String, values: Factor, layout: Layout) throws(SurgeryError) {
     guard values.dtype.isFloatingPoint else { throw values.notFloating }
     self.algorithm = algorithm
@@ -39,7 +39,13 @@ public struct PatternedDifference: Update {
     switch layout {
     case .circulant(let rows, let columns, let block): size = (rows * block, columns * block)
     case .sparse: size = (0, 0)
-    case .tiled: size = (values.columns, 0)
+    case .tiled:
+      guard values.count > 0 else {
+        throw SurgeryError.adapter(
+          "shape", "the parameters have no elements", file: values.tensor.source.file.path,
+          key: values.tensor.name.text, found: "\(values.tensor.info.shape)")
+      }
+      size = (values.columns, 0)
     }
   }
 

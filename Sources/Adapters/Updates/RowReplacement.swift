@@ -51,7 +51,8 @@ public struct RowReplacement: Update {
       throw SurgeryError.adapter(
         "vocab", "the trained tokens do not fit the base", key: values.tensor.name.text,
         expected: "indices below \(target.storedRows) of \(target.name.text) \(target.shape)",
-        found: "index \(indices.max() ?? -1), \(columns) columns")
+        found: "index \(indices.max() ?? -1), \(columns) columns",
+        hint: "use the base that the adapter was trained on")
     }
     var fitted = self
     fitted.targetRows = target.storedRows

@@ -36,10 +36,15 @@ public struct StackedLowRank: Update {
   ///   - rank: The rank of one expert; divides the rows of `down`.
   ///   - square: What holds for square experts.
   ///   - isExpertMajor: Whether `up` is `(experts · out) x rank` instead, as in MLX.
-  /// - Throws: `adapter.dtype`.
+  /// - Throws: `adapter.shape` where the rank is zero, `adapter.dtype`.
   public init(
     up: Factor, down: Factor, rank: Int, square: SquareRule, isExpertMajor: Bool = false
   ) throws(SurgeryError) {
+    guard rank > 0 else {
+      throw SurgeryError.adapter(
+        "shape", "the factors of a stack have rank 0", file: down.tensor.source.file.path,
+        key: down.tensor.name.text, found: "\(down.tensor.info.shape)")
+    }
     for factor in [up, down] where !factor.dtype.isFloatingPoint { throw factor.notFloating }
     self.up = up
     self.down = down

@@ -73,6 +73,16 @@ extension Adapter {
   public func plan(
     to path: String, options: AdapterWritingOptions
   ) throws(SurgeryError) -> AdapterPlan {
+    do throws(SurgeryError) {
+      return try plannedOutput(to: path, options: options)
+    } catch {
+      throw error.inFile(self.path)
+    }
+  }
+
+  private func plannedOutput(
+    to path: String, options: AdapterWritingOptions
+  ) throws(SurgeryError) -> AdapterPlan {
     guard let writer = DialectRegistry.writers.first(where: { $0.dialect == options.dialect })
     else {
       throw SurgeryError.unsupportedAdapter(
@@ -120,7 +130,7 @@ extension Adapter {
 extension SurgeryError {
   /// The error for what a dialect cannot hold.
   static func inexpressible(
-    _ what: String, in dialect: Dialect, _ module: String, hint: String? = nil
+    _ what: String, in dialect: Dialect, _ module: String? = nil, hint: String? = nil
   ) -> Self {
     Self(
       .unsupported, "adapter.inexpressible",

@@ -17,6 +17,7 @@ struct AdapterComparing {
   struct Entry: Sendable {
     var name: TensorName
     var module: ModuleUpdate
+    var adapter: Adapter
   }
 
   /// The changes of an adapter, by a name that no dialect's spelling has a part in.
@@ -31,7 +32,8 @@ struct AdapterComparing {
         case nil: component = ""
         }
         return (
-          component + name.replacing(".", with: "_"), Entry(name: TensorName(name), module: module)
+          component + name.replacing(".", with: "_"),
+          Entry(name: TensorName(name), module: module, adapter: adapter)
         )
       }, uniquingKeysWith: { first, _ in first })
   }
@@ -41,11 +43,10 @@ struct AdapterComparing {
     let shape = Shape(rows: first.module.update.rows, columns: first.module.update.columns)
     guard shape == Shape(rows: second.module.update.rows, columns: second.module.update.columns)
     else { return PairSums(TensorComparison(first.name, .shape, shape: shape)) }
-    guard let scales = zip(first.module.scale, second.module.scale) else {
-      throw SurgeryError(
-        .data, "adapter.no-scale", "the adapter's files do not say how it is scaled",
-        tensor: first.name.text, hint: "compare the models that they are merged into")
-    }
+    let scales = (
+      try first.module.scaleForArithmetic(of: first.adapter),
+      try second.module.scaleForArithmetic(of: second.adapter)
+    )
     let sums = try products(first.module.update, second.module.update, scales)
     guard let sums else {
       let isSame = try first.module.update.hasSameFactors(as: second.module.update)
@@ -66,11 +67,6 @@ struct AdapterComparing {
     pair.squaredDifference = squared
     pair.squaredSecond = sums.second
     return pair
-  }
-
-  private func zip(_ first: Double?, _ second: Double?) -> (Double, Double)? {
-    guard let first, let second else { return nil }
-    return (first, second)
   }
 
   /// Both squared norms and the inner product; `nil` where a delta depends on the base.

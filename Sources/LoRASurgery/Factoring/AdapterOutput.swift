@@ -141,7 +141,8 @@ extension ModuleUpdate {
     guard let scale else {
       throw SurgeryError(
         .data, "adapter.no-scale", "the adapter's files do not say how it is scaled",
-        file: adapter.path, expected: "alpha of module \(name)",
+        file: adapter.path, tensor: update.factors.first?.tensor.name.text,
+        expected: "alpha of module \(name)",
         found: "none (\(adapter.provenance.reason))",
         hint: "--alpha gives it, or --scale the final factor")
     }

@@ -27,6 +27,9 @@ struct UndoReader: Sendable {
         .unsupported, "undo.version", "the undo record is of another version", file: path,
         expected: "\(UndoRecord.version)", found: "\(version)")
     }
+    guard try file.bytes(at: 12, count: 4).allSatisfy({ $0 == 0 }) else {
+      throw UndoRecord.damaged("the header").inFile(path)
+    }
     let trailer = try file.bytes(
       at: file.size - UndoRecord.trailerSize, count: Int(UndoRecord.trailerSize))
     let position = UInt64(littleEndianBytes: trailer[0..<8])

@@ -143,9 +143,10 @@ extension UndoRecord.Tensor {
       pages.append(UInt64(position))
     }
     let columns = shape.elementCount / storedRows
-    guard pages.count == pageCount, prediction != .merged || mergedShape == shape,
+    guard pages.count == pageCount,
+      prediction == .nothing || (mergedShape == shape && mergedDType == dtype),
       prediction != .subtract
-        || (mergedShape == shape && shape.elementCount == columns * storedRows && columns > 0
+        || (dtype.isFloatingPoint && shape.elementCount == columns * storedRows && columns > 0
           && elementsPerPage % columns == 0)
     else { throw UndoRecord.damaged(name) }
   }

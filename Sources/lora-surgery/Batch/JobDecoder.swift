@@ -117,7 +117,12 @@ struct JobDecoder {
     do {
       return try command.parse(arguments).request()
     } catch let error as SurgeryError {
-      throw error
+      // The field whose value the message repeats.
+      let field = (call.fields + call.defaults).first {
+        $0.value.text != nil && $0.value.text == error.found
+      }
+      throw .place(
+        error.what, at: field?.mark ?? call.mark, found: error.found, hint: error.hint)
     } catch {
       let message = command.message(for: error)
       // The field whose option the message names; a missing one has no place but the job's.

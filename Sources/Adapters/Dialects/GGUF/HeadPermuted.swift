@@ -9,12 +9,16 @@ public struct AttentionHeads: Sendable, Hashable {
   /// Heads of the keys and values.
   public var keyValue: Int
 
+  /// Numbers beyond this serve only to overflow a product.
+  private static let possible = 1..<(1 << 31)
+
   /// Reads the heads from a model's `config.json`; `nil` where it does not tell them.
   public init?(config: JSONValue?) {
-    guard let query = config?["num_attention_heads"]?.integer, query > 0 else { return nil }
+    guard let query = config?["num_attention_heads"]?.integer, Self.possible.contains(query)
+    else { return nil }
     self.query = query
     let own = config?["num_key_value_heads"]?.integer ?? query
-    keyValue = own > 0 ? own : query
+    keyValue = Self.possible.contains(own) ? own : query
   }
 }
 

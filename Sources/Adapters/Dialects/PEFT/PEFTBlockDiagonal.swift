@@ -29,9 +29,10 @@ struct PEFTBlockDiagonal {
     let (rank, outputs) = (down.rows, up.rows)
     let fits =
       isDown
-      ? up.columns == rank && rank.isMultiple(of: blocks)
-      : up.columns * blocks == rank && outputs.isMultiple(of: blocks)
-    guard fits, first.info.shape.rank == 2, second.info.shape.rank == 2 else {
+      ? up.columns == rank : up.columns == rank / blocks && outputs.isMultiple(of: blocks)
+    guard fits, rank > 0, rank.isMultiple(of: blocks), first.info.shape.rank == 2,
+      second.info.shape.rank == 2
+    else {
       throw SurgeryError.adapter(
         "shape", "the blocks of a factor do not fit the other factor",
         file: second.source.file.path, key: second.name.text,

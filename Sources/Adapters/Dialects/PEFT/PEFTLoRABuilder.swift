@@ -14,6 +14,9 @@ struct PEFTLoRABuilder {
   private let usesDoRA: Bool
   private let usesBias: Bool
 
+  /// Rows of a factor that experts share, counted once for each: several times those of the largest models.
+  private static let maximumSharedRows = 1 << 24
+
   init(config: PEFTConfig?, file: String, options: ModuleOptions) throws(SurgeryError) {
     self.config = config
     self.file = file
@@ -115,7 +118,7 @@ struct PEFTLoRABuilder {
           name: module.path, target: TargetReference(module: module.path, parameter: "bias"),
           update: try FullDifference(Factor(bias)), scale: scale, alpha: usedAlpha))
     }
-    if let (part, tensor) = parts.first {
+    if let (part, tensor) = parts.min(by: { $0.key < $1.key }) {
       throw SurgeryError.adapter(
         "unknown-key", "the tensor has no meaning in this adapter", file: file,
         key: tensor.name.text, found: part)
@@ -138,6 +141,14 @@ struct PEFTLoRABuilder {
       throw SurgeryError.adapter(
         "shape", "the factors of the experts do not fit each other", file: file,
         key: up.name.text, expected: "experts x out x \(first[1])", found: "\(up.info.shape)")
+    }
+    for (tensor, shape) in [(down, first), (up, second)] where shape[0] != experts {
+      guard experts * shape[1] <= Self.maximumSharedRows else {
+        throw SurgeryError.adapter(
+          "shape", "a factor is shared by impossibly many experts", file: file,
+          key: tensor.name.text, expected: "at most \(Self.maximumSharedRows) rows in all",
+          found: "\(experts) times \(tensor.info.shape)")
+      }
     }
     func forAll(_ tensor: StoredTensor, _ shape: [Int]) -> Factor {
       let rows = Factor(tensor).reshaped(rows: shape[0] * shape[1], columns: shape[2])

@@ -123,7 +123,7 @@ struct PEFTParts {
   mutating func leave() { parts = [:] }
 
   func finish() throws(SurgeryError) {
-    guard let (part, tensor) = parts.first else { return }
+    guard let (part, tensor) = parts.min(by: { $0.key < $1.key }) else { return }
     throw SurgeryError.adapter(
       "unknown-key", "the tensor has no meaning in this adapter", file: file,
       key: tensor.name.text, found: part)

@@ -38,7 +38,7 @@ extension PEFTMethodWriter {
     guard let divider = KroneckerShape.divider(of: products.map { KroneckerShape($0.product) })
     else {
       throw inexpressible(
-        "factors of shapes that no one decompose_factor gives", adapter.path)
+        "factors of shapes that no one decompose_factor gives")
     }
     var hasCores = false
     for (module, product) in products {

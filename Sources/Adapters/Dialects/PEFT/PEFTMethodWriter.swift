@@ -53,7 +53,7 @@ struct PEFTMethodWriter {
       throw inexpressible("\(module.update.summary) beside those of other kinds", module.name)
     }
     if adapter.fanInFanOut == true, method == .loha || method == .lokr {
-      throw inexpressible("modules stored in x out", adapter.path)
+      throw inexpressible("modules stored in x out")
     }
     if let replacement = adapter.replacements.first {
       throw inexpressible(
@@ -91,7 +91,7 @@ struct PEFTMethodWriter {
   /// The beginning of a module's keys.
   func key(_ path: String) -> String { "base_model.model.\(path)" }
 
-  func inexpressible(_ what: String, _ module: String) -> SurgeryError {
+  func inexpressible(_ what: String, _ module: String? = nil) -> SurgeryError {
     .inexpressible(
       "\(what) in an adapter of type \(method.rawValue)", in: .peft, module,
       hint: "--as lora factors all changes anew")

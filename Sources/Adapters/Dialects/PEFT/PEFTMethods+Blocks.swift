@@ -25,7 +25,7 @@ extension PEFTMethodBuilder {
     let (a, b) = (try parts.take("gralora_A"), try parts.take("gralora_B"))
     let (first, second) = (a.info.shape.dimensions, b.info.shape.dimensions)
     guard first.count == 3, second.count == 3, first[0] == second[0], first[2] == second[1],
-      first[0] > 0, first[2].isMultiple(of: first[0])
+      first[0] > 0, first[2] > 0, first[2].isMultiple(of: first[0])
     else {
       throw SurgeryError.adapter(
         "shape", "the factors of a GraLoRA do not fit each other", file: file, key: b.name.text,
@@ -107,10 +107,12 @@ extension PEFTMethodBuilder {
     let chosen = try rows(indices, last: nil)
     let weights = try rows(
       try parts.take(name + "_topk_weights"), last: max(chosen.columns - 1, 0))
-    guard weights.rows == chosen.rows else {
+    guard weights.rows == chosen.rows, chosen.columns > 0 else {
       throw SurgeryError.adapter(
         "shape", "the weights of the vectors do not fit their indices", file: file,
-        key: weights.tensor.name.text, expected: "\(chosen.rows) pieces", found: "\(weights.rows)")
+        key: weights.tensor.name.text,
+        expected: "one fewer for each piece than \(indices.info.shape)",
+        found: "\(weights.tensor.info.shape)")
     }
     return (.chosen(indices: chosen, weights: weights), indices.info.shape.dimensions[1])
   }

@@ -64,6 +64,11 @@ extension PEFTMethodBuilder {
     // b(b-1)/2 parameters make a block of b.
     let size = (1 + Int(Double(1 + 8 * blocks.columns).squareRoot())) / 2
     let terms = try config.positive("num_cayley_neumann_terms", default: 5)
+    guard terms <= Orthogonal.maximumTerms else {
+      throw config.wrong(
+        "num_cayley_neumann_terms", expected: "at most \(Orthogonal.maximumTerms)",
+        .integer(terms))
+    }
     let usesNeumann = try config.flag("use_cayley_neumann", default: true)
     var limit = Orthogonal.Limit.none
     if try config.flag("coft") {

@@ -41,7 +41,7 @@ struct PEFTParameters {
         names[target.module, default: []].append(target.parameter)
       }
     }
-    for (module, parameters) in names where parameters.count > 1 {
+    for (module, parameters) in names.sorted(by: { $0.key < $1.key }) where parameters.count > 1 {
       let known = ExpertNames.registrationOrder.filter { parameters.contains($0) }
       guard known.count == parameters.count else {
         throw SurgeryError.inexpressible(

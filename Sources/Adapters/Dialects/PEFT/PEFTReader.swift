@@ -68,8 +68,12 @@ enum PEFTReader: DialectReader {
       config = nil
     }
     // The type comes first: the keys of one that is not read are unknown too.
-    if let type = config?.type, type != "LORA", PEFTMethods.method(type) == nil {
-      throw PEFTMethods.refusal(type, file: config?.path)
+    var method: (config: PEFTConfig, kind: PEFTMethods.Method)?
+    if let config, config.type != "LORA" {
+      guard let kind = PEFTMethods.method(config.type) else {
+        throw PEFTMethods.refusal(config.type, file: config.path)
+      }
+      method = (config, kind)
     }
     let modules = try PEFTModules(files)
     var adapter = Adapter(
@@ -79,20 +83,17 @@ enum PEFTReader: DialectReader {
     adapter.provenance.baseName = try config?.text("base_model_name_or_path")
     adapter.provenance.warnings = files.file.warnings + modules.warnings
     let moduleOptions = try ModuleOptions(options)
-    switch config?.type ?? "LORA" {
-    case "LORA":
+    if let method {
+      try PEFTMethodBuilder(
+        config: method.config, method: method.kind, file: files.file.file.path,
+        options: moduleOptions
+      ).build(modules, into: &adapter)
+    } else {
       if options.residualBase == nil { try config?.refuseModifiedBase() }
       adapter.provenance.baseChange = config?.baseChange
       let builder = try PEFTLoRABuilder(
         config: config, file: files.file.file.path, options: moduleOptions)
       try builder.build(modules, into: &adapter)
-    case let type:
-      guard let config, let method = PEFTMethods.method(type) else {
-        throw PEFTMethods.refusal(type, file: config?.path)
-      }
-      try PEFTMethodBuilder(
-        config: config, method: method, file: files.file.file.path, options: moduleOptions
-      ).build(modules, into: &adapter)
     }
     try PEFTReplacements(config).add(modules, to: &adapter)
     return adapter

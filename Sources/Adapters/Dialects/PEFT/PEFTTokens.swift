@@ -11,31 +11,33 @@ struct PEFTTokens {
   func update(
     of module: String, _ values: StoredTensor
   ) throws(SurgeryError) -> ModuleUpdate {
-    let indices = try indices(of: module)
+    let indices = try indices(of: module, values)
     return ModuleUpdate(
       name: module, target: TargetReference(module: module),
       update: try RowReplacement(Factor(values), indices: indices), scale: 1)
   }
 
-  private func indices(of module: String) throws(SurgeryError) -> [Int] {
+  private func indices(
+    of module: String, _ values: StoredTensor
+  ) throws(SurgeryError) -> [Int] {
     for field in ["trainable_token_indices", "token_indices"] {
       guard let value = config.json[field], !value.isNull else { continue }
-      if value.elements != nil { return try list(value, field) }
-      guard let members = value.members else {
-        throw config.wrong(field, expected: "a list, or lists by module", value)
-      }
+      guard let members = value.members else { return try list(value, field) }
       for member in members where ".\(module)".hasSuffix(".\(member.key)") {
         return try list(member.value, "\(field).\(member.key)")
       }
     }
     throw SurgeryError.adapter(
       "incomplete", "the file has trained tokens, but adapter_config.json does not say which",
-      file: config.path, key: module, expected: "trainable_token_indices with \(module)")
+      file: config.path, key: values.name.text, expected: "trainable_token_indices with \(module)")
   }
 
   private func list(_ value: JSONValue, _ field: String) throws(SurgeryError) -> [Int] {
+    guard let elements = value.elements else {
+      throw config.wrong(field, expected: "a list of indices", value)
+    }
     var indices: [Int] = []
-    for element in value.elements ?? [] {
+    for element in elements {
       guard let index = element.integer, index >= 0 else {
         throw config.wrong(field, expected: "indices", element)
       }

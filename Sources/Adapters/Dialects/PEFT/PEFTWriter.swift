@@ -27,8 +27,7 @@ struct PEFTWriter: DialectWriter {
     }
     for replacement in adapter.replacements { try writer.add(replacement) }
     guard writer.decomposedCount == 0 || writer.decomposedCount == writer.modules.count else {
-      throw SurgeryError.inexpressible(
-        "modules with and without magnitudes", in: .peft, adapter.path)
+      throw SurgeryError.inexpressible("modules with and without magnitudes", in: .peft)
     }
     if !writer.parameters.isEmpty { try writer.checkParameters(adapter) }
     return layout(
@@ -70,7 +69,7 @@ struct PEFTWriter: DialectWriter {
     if prefixes == [""] { return adapter }
     guard prefixes.count <= 1 else {
       throw SurgeryError.inexpressible(
-        "changes of several components (\(prefixes.sorted().listed()))", in: .peft, adapter.path,
+        "changes of several components (\(prefixes.sorted().listed()))", in: .peft,
         hint: "--to diffusers or kohya can hold them, --include chooses one component")
     }
     var result = adapter
@@ -116,7 +115,7 @@ struct PEFTWriter: DialectWriter {
     guard let other else { return }
     throw SurgeryError.inexpressible(
       "\(other) beside changes of parameters (\(targetParameters.listed(limit: 2)))", in: .peft,
-      adapter.path, hint: "--include and --exclude make an adapter of each")
+      hint: "--include and --exclude make an adapter of each")
   }
 
   private mutating func add(_ module: ModuleUpdate) throws(SurgeryError) {

@@ -1,0 +1,89 @@
+import Adapters
+import Checkpoints
+import Foundation
+import Tensors
+import Testing
+
+/// Refusals of llama.cpp's adapters: a file written by its own library with some bytes changed.
+struct GGUFAdapterTests {
+  /// A change of the file, of equal length, and what is said of it.
+  struct Case: CustomTestStringConvertible, Sendable {
+    var id: String
+    var kind = SurgeryError.Kind.data
+    var tensor: String?
+    var old: [UInt8]
+    var new: [UInt8]
+
+    init(
+      _ id: String, _ tensor: String?, _ old: [UInt8], _ new: [UInt8],
+      kind: SurgeryError.Kind = .data
+    ) {
+      (self.id, self.tensor, self.kind, self.old, self.new) = (id, tensor, kind, old, new)
+    }
+
+    init(
+      _ id: String, _ tensor: String?, _ old: String, _ new: String,
+      kind: SurgeryError.Kind = .data
+    ) {
+      self.init(id, tensor, Array(old.utf8), Array(new.utf8), kind: kind)
+    }
+
+    var testDescription: String { "\(id) \(String(decoding: new, as: UTF8.self))" }
+  }
+
+  private func written(_ change: Case) throws -> (files: TinyFiles, path: String) {
+    let files = try TinyFiles()
+    let source = URL(fileURLWithPath: Fixtures.root + "/../gguf/adapter.gguf")
+    var data = try Data(contentsOf: source)
+    #expect(change.old.count == change.new.count)
+    while let range = data.range(of: Data(change.old)), change.old != change.new {
+      data.replaceSubrange(range, with: change.new)
+    }
+    try data.write(to: URL(fileURLWithPath: files.folder.path("a.gguf")))
+    return (files, files.folder.path("a.gguf"))
+  }
+
+  @Test(arguments: [
+    Case("adapter.not-adapter", nil, "adapter\u{C}", "adaptor\u{C}"),
+    Case("adapter.unsupported", "adapter.type", "lora\u{12}", "soap\u{12}", kind: .unsupported),
+    Case(
+      "adapter.unknown-key", "blk.0.attn_q.weight.lora_c", "weight.lora_a", "weight.lora_c"),
+    // An alpha of 16, and one that is no number.
+    Case("adapter.bad-alpha", "adapter.lora.alpha", [0, 0, 0x80, 0x41], [0, 0, 0xC0, 0x7F]),
+    Case(
+      "adapter.incomplete", "blk.0.attn_q.weight", "blk.0.attn_q.weight.lora_a",
+      "blk.1.attn_q.weight.lora_a"),
+  ])
+  func malformed(_ change: Case) throws {
+    let (files, path) = try written(change)
+    defer { withExtendedLifetime(files) {} }
+    var options = AdapterOptions()
+    options.dialect = .gguf
+    let error = #expect(throws: SurgeryError.self) {
+      _ = try Adapter(opening: path, options: options)
+    }
+    #expect(error?.id == change.id && error?.kind == change.kind, "\(String(describing: error))")
+    #expect(error?.file == path)
+    if let tensor = change.tensor { #expect(error?.tensor == tensor) }
+  }
+
+  /// The rows of queries lie head by head, so the base must say how many heads it has.
+  @Test(arguments: [
+    (#"{"model_type":"llama"}"#, "adapter.no-heads"),
+    (#"{"model_type":"llama","num_attention_heads":3}"#, "adapter.shape"),
+    (#"{"model_type":"llama","num_attention_heads":9223372036854775807}"#, "adapter.no-heads"),
+  ])
+  func basesThatDoNotSayTheirHeads(_ config: String, _ id: String) throws {
+    let (files, path) = try written(Case("", nil, "", ""))
+    let adapter = try Adapter(opening: path)
+    let update = try #require(adapter.modules.first?.update)
+    try files.folder.write(config, to: "base/config.json")
+    try files.write(
+      "base/model.safetensors",
+      ["model.layers.0.self_attn.q_proj.weight": .init(update.rows, update.columns)])
+    let base = try Checkpoint(opening: files.folder.path("base"))
+    let error = #expect(throws: SurgeryError.self) { _ = try adapter.resolved(against: base) }
+    #expect(error?.id == id && error?.kind == .data, "\(String(describing: error))")
+    #expect(error?.file == path && error?.tensor?.hasPrefix("blk.0.attn_q.weight") == true)
+  }
+}
