@@ -45,7 +45,8 @@ extension ConvertRequest {
     let conversions = try TensorConversion.all(of: source, for: self, into: format)
     var (plan, places) = try CheckpointPlan.rewriting(
       source, as: conversions.map(\.info), to: output, form: form, metadata: edited)
-    let warnings = source.warnings + plan.leaveOutUnknownHashes() + plan.lostConfiguration(of: source)
+    let warnings =
+      source.warnings + plan.leaveOutUnknownHashes() + plan.lostConfiguration(of: source)
     if let part { return try run(part, of: source, conversions, plan, places, warnings, execution) }
     var finished = conversions.map(\.report)
     if !dryRun {
