@@ -289,6 +289,11 @@ struct ExtractRefusalTests {
     #expect(error?.what == "the two models have no tensor in common")
   }
 
+  @Test func aSelectionOfNothing() {
+    #expect(refusal { $0.selection = Selection(include: ["no such"]) }?.id == "usage.selection")
+    #expect(refusal { $0.selection = Selection(exclude: [""]) }?.id == "usage.selection")
+  }
+
   @Test func aFormatThatIsOnlyReadIsRefusedBeforeAnyWork() {
     for isDry in [false, true] {
       let error = refusal(output: "adapter.bin") { $0.dryRun = isDry }

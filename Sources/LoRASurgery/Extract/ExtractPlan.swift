@@ -90,6 +90,7 @@ struct ExtractPlan {
               .expressible(in: dialect)
             : .skip(reason: "not selected"), rule: rule))
     }
+    try request.selection.requireSome(of: pairs.count { matcher.selects($0.tuned.name) })
     for tensor in base.tensors where tuned[tensor.name] == nil {
       try addUnpaired(tensor, of: base, missingIn: tuned, allowed: request.allowMissing)
     }
