@@ -166,9 +166,11 @@ LORA_ORMTR(double, lora_dormtr, dormtr_)
 LORA_QR(float, lora_sqr, sgeqrf_, sorgqr_)
 LORA_QR(double, lora_dqr, dgeqrf_, dorgqr_)
 
-/* The upper Cholesky factor of a symmetric positive definite n x n matrix, in place; the lower triangle stays. */
+/* The upper Cholesky factor of a symmetric positive definite n x n matrix, in place; the lower triangle stays.
+   Of no rows it is nothing: LAPACK refuses the leading dimension 0, and says so on standard output. */
 static inline int lora_dcholesky(int n, double *a) {
   int info = 0;
+  if (!n) return 0;
   dpotrf_("U", &n, a, &n, &info, 1);
   return info;
 }

@@ -1,4 +1,4 @@
-import Tensors
+public import Tensors
 
 /// The container formats of tensors.
 public enum FileFormat: String, Sendable, CaseIterable, Codable {
@@ -19,6 +19,18 @@ public enum FileFormat: String, Sendable, CaseIterable, Codable {
     case "lra": self = .compact
     default: return nil
     }
+  }
+
+  /// Refuses a format that is only read, before anything is computed for it.
+  ///
+  /// - Parameter path: Where the output goes.
+  /// - Throws: `output.format`.
+  public func requireWritten(at path: String) throws(SurgeryError) {
+    guard self == .torch else { return }
+    throw SurgeryError(
+      .unsupported, "output.format", "files of this format are not written", file: path,
+      expected: "safetensors, npz, npy, gguf or lra", found: "PyTorch",
+      hint: "name an output that ends in .safetensors")
   }
 
   /// Recognises a container by its first bytes, never by its name.

@@ -161,6 +161,8 @@ extension [UInt8] {
 
 extension [UInt8] {
   /// Lends a range of the array as raw bytes.
+  ///
+  /// - Throws: What `body` throws.
   public mutating func withMutableRawSpan<Result>(
     _ range: Range<Int>, _ body: (inout MutableRawSpan) throws(SurgeryError) -> Result
   ) throws(SurgeryError) -> Result {

@@ -10,8 +10,11 @@ struct AdapterForm {
 
   /// Decides: a path with a known extension is a file of that format, any other a folder with safetensors; containers that
   /// are dialects of their own say the dialect too.
+  ///
+  /// - Throws: `output.format` for a format that is only read.
   init(path: String, dialect: Dialect?) throws(SurgeryError) {
     let named = FileFormat(extensionOf: path)
+    try named?.requireWritten(at: path)
     self.dialect = dialect ?? Dialect(containerOf: path) ?? .peft
     format = named ?? .safetensors
     kind = named == nil ? .folder : .file

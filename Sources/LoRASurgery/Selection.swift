@@ -23,6 +23,20 @@ public struct Selection: Sendable, Codable, Hashable {
   }
 }
 
+extension Selection {
+  /// Refuses a selection that leaves nothing, of which every answer would be true.
+  ///
+  /// - Parameter count: How many tensors were selected.
+  /// - Throws: `usage.selection`.
+  func requireSome(of count: Int) throws(SurgeryError) {
+    guard count == 0, self != Selection() else { return }
+    throw SurgeryError(
+      .usage, "usage.selection", "no tensor is selected",
+      expected: "a name that --include matches and --exclude does not",
+      hint: "lora-surgery inspect lists the names")
+  }
+}
+
 /// A compiled selection.
 public struct NameMatcher {
   let include: [NamePattern]

@@ -48,9 +48,7 @@ enum CommandLineMistakes {
         .usage, "usage.option", "unknown option", found: option,
         hint: (similar(to: option, among: options).map { "did you mean \($0)? " } ?? "") + help)
     }
-    let text = message.split(whereSeparator: \.isWhitespace).joined(separator: " ")
-    return SurgeryError(
-      .usage, "usage.arguments", text.prefix(1).lowercased() + text.dropFirst(), hint: help)
+    return ParserMessage(message).error(words: words, hint: help)
   }
 
   private static var commands: [any ParsableCommand.Type] {

@@ -57,6 +57,7 @@ struct MistakeTests {
     (["inspect", "x", "--color", "often"], "usage.arguments", "lora-surgery inspect --help"),
     (["doctor", "x"], "usage.arguments", "lora-surgery doctor --help"),
     (["--verison"], "usage.option", "did you mean --version?"),
+    (["merge", "a", "b", "-o", "c", "--scale", "-1"], "usage.arguments", "--scale=-1"),
   ])
   func aHintNamesWhatWasMeant(words: [String], id: String, hint: String) throws {
     let run = try Command(words: words)
@@ -66,6 +67,22 @@ struct MistakeTests {
     #expect(lines[0].hasPrefix("lora-surgery: error: ") && lines[0].hasSuffix("[\(id)]"))
     #expect(lines[1].hasPrefix("hint: ") && lines[1].contains(hint), "\(run.errors)")
     #expect(run.output.isEmpty)
+  }
+
+  @Test(arguments: [
+    ("--color", "often", "expected auto, always or never, found often"),
+    ("--from", "kohya_ss", "mlx, gguf, torchtune, litgpt, r-torch, hand-written or compact, found"),
+    ("--jobs", "2.5", "expected a whole number, found 2.5"),
+    ("--jobs", "two", "expected a number, found two"),
+    ("--memory", "lots", "expected a size such as 512M, found lots"),
+  ])
+  func aValueThatIsNoneIsToldFromThoseThatAre(
+    option: String, value: String, said: String
+  ) throws {
+    let run = try Command("inspect", "x", option, value)
+    #expect(run.status == 64)
+    #expect(run.errors.hasPrefix("lora-surgery: error: \(option) has a value"), "\(run.errors)")
+    #expect(run.errors.contains(said), "\(run.errors)")
   }
 
   @Test func anErrorInJSONHasItsParts() throws {

@@ -25,6 +25,39 @@ struct TableTests {
     }
   }
 
+  @Test func namesThatWouldLookAlikeStandInFull() throws {
+    let folder = try TemporaryFolder()
+    _ = try Command(
+      "extract", "--base", demo + "/base", "--tuned", demo + "/tuned", "-o", folder("adapter"),
+      "--rank", "4", "-q")
+    let run = try Shell.run(
+      "lora-surgery merge \(demo)/base adapter -o merged", in: folder.path,
+      environment: ["COLUMNS": "70"])
+    #expect(run.status == 0)
+    let lines = run.text.split(separator: "\n").map(String.init)
+    #expect(lines.contains("model.layers.*.self_attn.q_proj.weight"), "\(run.text)")
+    #expect(lines.contains("model.layers.*.self_attn.k_proj.weight"))
+    let names = lines.filter { $0.hasPrefix("\u{2026}") }.map { $0.prefix { $0 != " " } }
+    #expect(Set(names).count == names.count, "\(run.text)")
+  }
+
+  @Test func columnsWithoutValuesAreLeftOut() throws {
+    let folder = try TemporaryFolder()
+    let run = try Command("convert", demo + "/base", "-o", folder("copy"))
+    let header = try #require(run.output.split(separator: "\n").first)
+    #expect(header.split(separator: " ") == ["tensor", "count", "action"])
+  }
+
+  /// LAPACK writes what it thinks of its arguments to standard output.
+  @Test func standardOutputHoldsTheReportAlone() throws {
+    let run = try Command(
+      "spectrum", "--base", demo + "/base", "--tuned", demo + "/tuned", "--json")
+    #expect(try run.json()["command"] as? String == "spectrum", "\(run.output.suffix(200))")
+    #expect(
+      try Command("spectrum", "--base", demo + "/base", "--tuned", demo + "/tuned", "-q").bytes
+        .isEmpty)
+  }
+
   @Test func wideCharactersKeepTheColumns() throws {
     let folder = try TemporaryFolder()
     _ = try Command(

@@ -96,4 +96,26 @@ struct AdapterSelectionTests {
     #expect(try request.run().modules.filter { $0.action == .skipped }.count == 4)
     #expect(try Adapter(opening: folder("out")).replacements.isEmpty)
   }
+
+  /// A copy and an answer about no tensor are easily taken for results.
+  @Test func aSelectionOfNothingIsSaid() throws {
+    let folder = try TemporaryFolder()
+    let (base, tuned) = TestModels.pair(rank: 1)
+    try TestModels.write(base, to: folder("base"))
+    try TestModels.write(tuned, to: folder("tuned"))
+    _ = try ExtractRequest(
+      base: folder("base"), tuned: folder("tuned"), output: folder("adapter"),
+      ranks: RankOptions(rank: 1)
+    ).run()
+    let nothing = Selection(include: ["no such"])
+    var merge = MergeRequest(
+      .merge, model: folder("base"), adapters: [WeightedAdapter(folder("adapter"))],
+      output: folder("merged"))
+    merge.selection = nothing
+    #expect(try merge.run().warnings.contains { $0.hasPrefix("--include and --exclude") })
+    for (first, second) in [("base", "tuned"), ("adapter", "adapter")] {
+      let compare = CompareRequest(folder(first), folder(second), selection: nothing)
+      #expect(surgeryError { _ = try compare.run() }?.id == "usage.selection")
+    }
+  }
 }

@@ -23,6 +23,32 @@ struct ConvertTests {
         == Data(contentsOf: URL(fileURLWithPath: folder("model.safetensors"))))
   }
 
+  @Test func aFormatThatIsOnlyReadIsRefusedByThePlan() throws {
+    let folder = try TemporaryFolder()
+    try TestModels.write(TestModels.pair(rank: 1).base, to: folder("model.safetensors"))
+    var request = ConvertRequest(input: folder("model.safetensors"), output: folder("model.pt"))
+    request.dryRun = true
+    #expect(surgeryError { _ = try request.run() }?.id == "output.format")
+  }
+
+  /// The scale of PEFT's keys stands in the configuration beside them.
+  @Test func aConfigurationThatIsLeftBehindIsSaid() throws {
+    let folder = try TemporaryFolder()
+    let (base, tuned) = TestModels.pair(rank: 1)
+    try TestModels.write(base, to: folder("base"))
+    try TestModels.write(tuned, to: folder("tuned"))
+    _ = try ExtractRequest(
+      base: folder("base"), tuned: folder("tuned"), output: folder("adapter"),
+      ranks: RankOptions(rank: 1)
+    ).run()
+    let copied = try ConvertRequest(
+      input: folder("adapter"), output: folder("adapter.safetensors")
+    ).run()
+    #expect(copied.warnings.contains { $0.hasPrefix("adapter_config.json, which says how") })
+    let moved = try ConvertRequest(input: folder("adapter"), output: folder("moved")).run()
+    #expect(moved.warnings.isEmpty)
+  }
+
   @Test func namesAndMetadataAreEdited() throws {
     let folder = try TemporaryFolder()
     try TestModels.write(TestModels.pair(rank: 1).base, to: folder("model.safetensors"))

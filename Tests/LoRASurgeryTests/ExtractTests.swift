@@ -279,6 +279,29 @@ struct ExtractRefusalTests {
     #expect(refusal(tuned: "small")?.id == "extract.missing")
   }
 
+  @Test func modelsWithoutACommonTensorAreNoPair() throws {
+    let other = base.map {
+      TestTensor(name: TensorName("other.\($0.name.text)"), shape: $0.shape, values: $0.values)
+    }
+    try TestModels.write(other, to: folder("other"))
+    let error = refusal(tuned: "other")
+    #expect(error?.id == "extract.missing" && error?.tensor == nil)
+    #expect(error?.what == "the two models have no tensor in common")
+  }
+
+  @Test func aSelectionOfNothing() {
+    #expect(refusal { $0.selection = Selection(include: ["no such"]) }?.id == "usage.selection")
+    #expect(refusal { $0.selection = Selection(exclude: [""]) }?.id == "usage.selection")
+  }
+
+  @Test func aFormatThatIsOnlyReadIsRefusedBeforeAnyWork() {
+    for isDry in [false, true] {
+      let error = refusal(output: "adapter.bin") { $0.dryRun = isDry }
+      #expect(error?.id == "output.format" && error?.kind == .unsupported)
+      #expect(error?.file == folder("adapter.bin"))
+    }
+  }
+
   @Test func aTensorOnlyInOneWhereThatIsAllowed() throws {
     try TestModels.write(Array(base.dropLast()), to: folder("small"))
     var request = ExtractRequest(

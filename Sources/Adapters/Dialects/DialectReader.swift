@@ -79,7 +79,9 @@ extension Adapter {
       "not-adapter", "no dialect recognises these tensors as an adapter",
       expected: "keys such as lora_A.weight, lora_down.weight or lora_a",
       found: files.tensors.map(\.name.text).listed(limit: 4),
-      hint: "--from names the dialect, --pair the factors of a tensor")
+      hint:
+        "an adapter is expected here, not a model; --from names its dialect, --pair the factors of "
+        + "a tensor")
   }
 
   /// Whether a path looks like an adapter rather than a model: for commands that take either.

@@ -127,17 +127,17 @@ public struct Replacement: Sendable {
   public var tensor: StoredTensor
   /// Why the adapter has it, for the report.
   ///
-  /// For example `modules_to_save`, `bias` or `set_weight`.
+  /// For example `modules_to_save`, `set_weight`, or the kind of parameter that it is, as `bias`.
   public var reason: String
 
   /// The reason of tensors of PEFT's `modules_to_save`.
   static let savedModule = "modules_to_save"
 
-  /// Creates a replacement.
-  public init(target: TargetReference, tensor: StoredTensor, reason: String) {
+  /// Creates a replacement; the reason is the kind of parameter unless another is given.
+  public init(target: TargetReference, tensor: StoredTensor, reason: String? = nil) {
     self.target = target
     self.tensor = tensor
-    self.reason = reason
+    self.reason = reason ?? (target.parameter.isEmpty ? "parameter" : target.parameter)
   }
 
   /// A replacement of a tensor of the base, by its name there.

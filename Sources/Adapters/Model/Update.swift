@@ -162,7 +162,7 @@ extension AdditiveUpdate {
     block.add(change(rows: rows, columns: columns), times: Scalar(weight))
   }
 
-  /// Subtracts the change times the weight.
+  /// Subtracts the change times the weight, which cannot fail.
   public func unapply(
     to block: inout Matrix<Scalar>, rows: Range<Int>, columns: Range<Int>, weight: Double
   ) throws(SurgeryError) {
@@ -190,6 +190,8 @@ extension Update {
   public var rank: Int? { nil }
 
   /// The update as it is, with the orientation that the target decides.
+  ///
+  /// - Throws: `adapter.shape` where neither orientation fits.
   public func fitted(to target: FittingTarget) throws(SurgeryError) -> FittedUpdate {
     FittedUpdate(update: self, isTransposed: try target.isTransposed(rows: rows, columns: columns))
   }

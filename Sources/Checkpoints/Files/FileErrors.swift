@@ -6,7 +6,10 @@ extension SurgeryError {
   static func reading(_ path: String, _ call: String, _ error: Errno) -> Self {
     switch error {
     case .noSuchFileOrDirectory, .notDirectory, .fileNameTooLong, .tooManySymbolicLinkLevels:
-      Self(.missingInput, "file.missing", "no such file or folder", file: path)
+      Self(
+        .missingInput, "file.missing", "no such file or folder", file: path,
+        hint: path.hasPrefix("~")
+          ? "the shell expands ~ where a word begins with it and is not quoted" : nil)
     case .permissionDenied, .notPermitted:
       Self(.permission, "file.permission", "not permitted to read", file: path)
     case .tooManyOpenFiles, .tooManyOpenFilesInSystem: openFiles(path, call, error)

@@ -25,8 +25,8 @@ public struct OutputForm: Sendable, Codable, Hashable {
   ///   - source: The checkpoint whose tensors are written; a folder takes its format, or safetensors for formats that are
   ///     only read.
   /// - Returns: The format.
-  /// - Throws: `output.format` where path and form contradict each other, `output.compression` where the format does not
-  ///   compress.
+  /// - Throws: `output.format` where path and form contradict each other or the format is only read, `output.compression`
+  ///   where the format does not compress.
   public func format(
     of path: String, from source: Checkpoint
   ) throws(SurgeryError) -> FileFormat {
@@ -38,6 +38,7 @@ public struct OutputForm: Sendable, Codable, Hashable {
     }
     let sources = source.files.first?.file.format
     let chosen = format ?? named ?? (sources == .torch ? nil : sources) ?? .safetensors
+    try chosen.requireWritten(at: path)
     if compression != nil, chosen != .npz {
       throw SurgeryError(
         .usage, "output.compression", "only npz compresses", file: path,

@@ -89,8 +89,8 @@ public struct TensorFilePlan: Sendable {
     case .compact: try CompactWriter(self, makeFile)
     case .torch:
       throw SurgeryError(
-        .unsupported, "output.format", "files of this format are not written",
-        found: format.rawValue)
+        .bug, "output.format", "a file was planned in a format that is only read",
+        file: relativePath, found: format.rawValue)
     }
   }
 }

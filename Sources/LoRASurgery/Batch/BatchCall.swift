@@ -21,9 +21,9 @@ public struct BatchCall: Sendable {
   public var words: [String]
   /// The most threads that the job takes.
   public var jobs: Int?
-  /// The most memory that the job's buffers take.
+  /// The most memory that the job's buffers take, in bytes.
   public var memory: Int?
-  /// Makes the request.
+  /// Makes the request; throws what the words' meaning throws.
   public var request: @Sendable () throws(SurgeryError) -> any BatchOperation
 
   /// Collects what a call asks for.

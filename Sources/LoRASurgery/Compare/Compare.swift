@@ -53,6 +53,7 @@ public struct CompareRequest: Sendable, Codable {
     let extra = right.tensors.filter { left[$0.name] == nil && matcher.selects($0.name) }.map {
       PairSums(TensorComparison($0.name, .extra, shape: $0.info.shape))
     }
+    try selection.requireSome(of: compared.count + extra.count)
     return Self.report(compared + extra, warnings: left.warnings + right.warnings)
   }
 
@@ -99,6 +100,7 @@ public struct CompareRequest: Sendable, Codable {
     where stored.0[name] == nil && matcher.selects(name) {
       all.append(PairSums(TensorComparison(name, .extra, shape: tensor.info.shape)))
     }
+    try selection.requireSome(of: all.count)
     return Self.report(
       all, warnings: left.provenance.warnings + right.provenance.warnings)
   }

@@ -45,7 +45,8 @@ extension ConvertRequest {
     let conversions = try TensorConversion.all(of: source, for: self, into: format)
     var (plan, places) = try CheckpointPlan.rewriting(
       source, as: conversions.map(\.info), to: output, form: form, metadata: edited)
-    let warnings = source.warnings + plan.leaveOutUnknownHashes()
+    let warnings =
+      source.warnings + plan.leaveOutUnknownHashes() + plan.lostConfiguration(of: source)
     if let part { return try run(part, of: source, conversions, plan, places, warnings, execution) }
     var finished = conversions.map(\.report)
     if !dryRun {
@@ -110,6 +111,17 @@ extension ConvertRequest {
 }
 
 extension CheckpointPlan {
+  /// Warns of an adapter's configuration that a single file has no place for.
+  func lostConfiguration(of source: Checkpoint) -> [String] {
+    let name = "adapter_config.json"
+    guard kind == .file, source.companions.contains(where: { $0.relativePath == name }) else {
+      return []
+    }
+    return [
+      "\(name), which says how the adapter is scaled, is left behind; --to peft writes it into the file"
+    ]
+  }
+
   /// Leaves out hashes of the tensors that would not be true of the output.
   ///
   /// - Returns: What to tell the user.

@@ -16,7 +16,7 @@ extension ExtractRequest {
       try Checkpoint(opening: base, limits: execution.limits),
       try Checkpoint(opening: tuned, limits: execution.limits)
     )
-    let form = try AdapterForm(path: output, dialect: dialect)
+    let form = try form
     let plan = try ExtractPlan(self, dialect: form.dialect, base: base, tuned: tuned)
     if let part { return try run(part, of: plan, base: base, tuned: tuned, execution) }
     let inputs = (base.files + tuned.files).map(\.file.file)
@@ -46,11 +46,16 @@ extension ExtractRequest {
     return report
   }
 
+  /// How the adapter will be written.
+  private var form: AdapterForm {
+    get throws(SurgeryError) { try AdapterForm(path: output, dialect: dialect) }
+  }
+
   /// Makes what the adapter keeps of the planned tensors.
   func extract(
     _ plan: ExtractPlan, spool: SpoolFile, _ execution: Execution
   ) throws(SurgeryError) -> [ExtractedTensor] {
-    let form = try AdapterForm(path: output, dialect: dialect)
+    let form = try form
     return try Extraction(
       plan: plan, execution: execution,
       factoring: TensorFactoring(
@@ -76,7 +81,7 @@ extension ExtractRequest {
     isTransposed: (TensorName) -> Bool, inputs: [InputFile], into report: inout OperationReport,
     _ execution: Execution
   ) throws(SurgeryError) {
-    let form = try AdapterForm(path: output, dialect: dialect)
+    let form = try form
     let adapter = try adapter(
       of: extracted, dialect: form.dialect, baseName: baseName, fingerprint: fingerprint,
       isTransposed: isTransposed)

@@ -72,6 +72,7 @@ struct ExtractPlan {
     let choice = try request.ranks.choice(isRequired: true)
     let architecture = Architecture(of: base)
     budget = choice.budget
+    try Self.requireCommonTensor(base, tuned)
     for tensor in tuned.tensors {
       guard let counterpart = base[tensor.name] else {
         try addUnpaired(tensor, of: tuned, missingIn: base, allowed: request.allowMissing)
@@ -89,6 +90,7 @@ struct ExtractPlan {
               .expressible(in: dialect)
             : .skip(reason: "not selected"), rule: rule))
     }
+    try request.selection.requireSome(of: pairs.count { matcher.selects($0.tuned.name) })
     for tensor in base.tensors where tuned[tensor.name] == nil {
       try addUnpaired(tensor, of: base, missingIn: tuned, allowed: request.allowMissing)
     }
@@ -111,6 +113,19 @@ struct ExtractPlan {
         .usage, "extract.rank", "the rank is not smaller than any matrix of the model",
         file: request.tuned, expected: "at most \(largest - 1)", found: "\(rank)")
     }
+  }
+
+  /// Models without a common name are not a model and its fine-tune, whatever is allowed to be missing.
+  private static func requireCommonTensor(
+    _ base: Checkpoint, _ tuned: Checkpoint
+  ) throws(SurgeryError) {
+    guard let expected = base.tensors.first, let found = tuned.tensors.first,
+      !tuned.tensors.contains(where: { base[$0.name] != nil })
+    else { return }
+    throw SurgeryError(
+      .data, "extract.missing", "the two models have no tensor in common", file: tuned.path,
+      expected: "names such as \(expected.name)", found: found.name.text,
+      hint: "give a model and its fine-tune; an adapter or another architecture is none")
   }
 
   private mutating func addUnpaired(

@@ -113,11 +113,7 @@ struct TensorFactoring: Sendable {
     try withDelta(of: pair, buffers) { (delta) throws(SurgeryError) in
       let found = try leadingDirections(of: &delta, rule: pair.rule, limit: 0)
       guard found.squaredNorm > 0 else { return .unchanged(pair) }
-      let noise =
-        pair.rule.policy == .noiseFloor ? try delta.tunedRoundingNoise() : 0
-      let spectrum = Spectrum(
-        values: found.singularValues, totalEnergy: found.squaredNorm, rows: delta.rows,
-        columns: delta.columns, elementNoise: noise)
+      let spectrum = try spectrum(of: &delta, found, pair.rule)
       return try factors(
         of: &delta, pair, found, rank: pair.rule.rank(for: spectrum, orElse: 0),
         fellBack: found.method == .exactAfterSearch)
@@ -132,15 +128,10 @@ struct TensorFactoring: Sendable {
     for index in 0..<pair.matrixCount {
       let matrix = try withDelta(of: pair, matrix: index, buffers) { (delta) throws(SurgeryError) in
         let found = try leadingDirections(of: &delta, rule: pair.rule, limit: limit)
-        let noise =
-          pair.rule.policy == .noiseFloor ? try delta.tunedRoundingNoise() : 0
         // What was looked for and not found is zero.
         let known = pair.rule.policy == nil ? min(limit, delta.rows, delta.columns) : 0
-        let zeros = [Double](repeating: 0, count: max(0, known - found.rank))
         return SearchedMatrix(
-          spectrum: Spectrum(
-            values: found.singularValues + zeros, totalEnergy: found.squaredNorm,
-            rows: delta.rows, columns: delta.columns, elementNoise: noise),
+          spectrum: try spectrum(of: &delta, found, pair.rule, known: known),
           right: try store(found.right, as: Scalar.self == Double.self ? .f64 : .f32),
           fellBack: found.method == .exactAfterSearch)
       }
@@ -209,6 +200,18 @@ struct TensorFactoring: Sendable {
     }
   }
 
+  /// The singular values that were found, made up with zeros to as many as are known, and what the noise rule needs beside.
+  private func spectrum<Scalar: BLASScalar>(
+    of delta: inout DeltaMatrix<Scalar>, _ found: LeadingSubspace<Scalar>, _ rule: RankRule,
+    known: Int = 0
+  ) throws(SurgeryError) -> Spectrum {
+    Spectrum(
+      values: found.singularValues
+        + [Double](repeating: 0, count: max(0, known - found.rank)),
+      totalEnergy: found.squaredNorm, rows: delta.rows, columns: delta.columns,
+      elementNoise: rule.policy == .noiseFloor ? try delta.tunedRoundingNoise() : 0)
+  }
+
   private func factors<Scalar: BLASScalar>(
     of delta: inout DeltaMatrix<Scalar>, _ pair: ExtractPlan.Pair,
     _ found: LeadingSubspace<Scalar>, rank: Int, fellBack: Bool
@@ -239,72 +242,6 @@ struct TensorFactoring: Sendable {
     if fellBack { extracted.noteFallback() }
     return extracted
   }
-
-  /// The factors of a matrix, rounded to their storage dtype.
-  func roundedFactors<Scalar: BLASScalar>(
-    of delta: inout DeltaMatrix<Scalar>, _ found: LeadingSubspace<Scalar>, rank: Int, _ dtype: DType
-  ) throws(SurgeryError) -> RoundedFactors<Scalar> {
-    let leading = LeadingSubspace(
-      right: found.right.prefix(rank), singularValues: Array(found.singularValues.prefix(rank)),
-      squaredNorm: found.squaredNorm)
-    var rounding = Rounding<Scalar>(to: dtype)
-    var down = leading.balancedDown(rank: rank)
-    try down.withElements { (span) throws(SurgeryError) in try rounding.round(&span) }
-    let fitted = try fit(&delta, down: down, squaredNorm: leading.squaredNorm) {
-      (up) throws(SurgeryError) in try rounding.round(&up)
-    }
-    if rounding.loss.overflowed > 0, !request.allowOverflow {
-      throw SurgeryError(
-        .data, "dtype.overflow",
-        "\(rounding.loss.overflowed) finite values of the factors do not fit \(dtype)",
-        hint: "--dtype bf16 or f32 holds them; --allow-overflow accepts the loss")
-    }
-    return RoundedFactors(up: fitted.up, down: down, squaredResidual: fitted.squaredResidual)
-  }
-
-  private func store<Scalar: BLASScalar>(
-    _ matrix: Matrix<Scalar>, as dtype: DType
-  ) throws(SurgeryError) -> StoredTensor {
-    try store(
-      matrix.elements, shape: Shape(rows: matrix.rows, columns: matrix.columns), as: dtype)
-  }
-
-  func store<Scalar: BLASScalar>(
-    _ values: [Scalar], shape: Shape, as dtype: DType
-  ) throws(SurgeryError) -> StoredTensor {
-    try store(try Self.bytes(of: values, as: dtype), shape: shape, as: dtype)
-  }
-
-  /// Stores elements that are in their storage dtype already.
-  func store(
-    _ bytes: [UInt8], shape: Shape, as dtype: DType
-  ) throws(SurgeryError) -> StoredTensor {
-    guard let info = TensorInfo(name: "factor", dtype: dtype, shape: shape) else {
-      throw SurgeryError(.bug, "bug.factor-size", "a factor of \(shape) \(dtype) has no size")
-    }
-    return try unsafe spool.append(bytes.span.bytes, as: info)
-  }
-
-  /// Elements in their storage dtype.
-  static func bytes<Scalar: BLASScalar>(
-    of values: [Scalar], as dtype: DType
-  ) throws(SurgeryError) -> [UInt8] {
-    guard let count = dtype.byteCount(ofElements: values.count) else {
-      throw SurgeryError(.bug, "bug.factor-size", "\(values.count) \(dtype) have no size")
-    }
-    var bytes = [UInt8](repeating: 0, count: count)
-    var span = bytes.mutableSpan
-    var target = unsafe span.mutableBytes
-    _ = Scalar.narrow(values.span, to: dtype, into: &target)
-    return bytes
-  }
-}
-
-/// The factors of a matrix with what they leave of it, after rounding.
-struct RoundedFactors<Scalar: BLASScalar> {
-  var up: Matrix<Scalar>
-  var down: Matrix<Scalar>
-  var squaredResidual: Double
 }
 
 extension SearchedMatrix {

@@ -4,6 +4,8 @@ public import Tensors
 public struct InspectReport: Sendable, Codable {
   /// Always "inspect".
   public var command = "inspect"
+  /// The program's version.
+  public var version = Version.current
   /// One entry for each path that was asked for.
   public var files: [InspectedFile]
 

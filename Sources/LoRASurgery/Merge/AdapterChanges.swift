@@ -17,6 +17,12 @@ struct AdapterChanges {
   private(set) var warnings: [String] = []
   private(set) var inputs: [InputFile] = []
 
+  /// Says where the selection leaves nothing of any adapter, so that the model would be copied.
+  var selectionWarnings: [String] {
+    guard reports.allSatisfy({ $0.applied == 0 && $0.excluded > 0 }) else { return [] }
+    return ["--include and --exclude leave out all that the adapters change"]
+  }
+
   /// Opens and resolves every adapter.
   ///
   /// - Throws: What opening and resolving throw; `merge.weight`, `merge.quantised`, `merge.conflict`, `usage.scale-for`.

@@ -44,7 +44,7 @@ struct MergePlan {
       model, as: planned.map(\.info), to: request.output,
       form: OutputForm(maximumShardSize: request.maximumShardSize),
       additions: additions.map(\.info))
-    warnings = model.warnings + changes.warnings
+    warnings = model.warnings + changes.warnings + changes.selectionWarnings
     configEdit = ConfigEdit(planned, additions, model, request)
     if output.kind == .folder, let configEdit {
       originalConfig = try output.apply(configEdit, of: model)

@@ -9,7 +9,7 @@ struct CombineCommand: JobCommand {
     abstract: "Make one adapter of several.",
     discussion: """
       concat is exact and adds the ranks up; svd is the best of a rank; the others are PEFT's, on the factors or, as \
-      -svd, on the changes themselves.
+      -svd, on the deltas themselves.
 
         lora-surgery combine a/:0.7 b/:0.3 -o both/ --method concat
         lora-surgery combine a/ b/ -o both/ --method ties-svd --density 0.2 --rank 16
@@ -32,7 +32,10 @@ struct CombineCommand: JobCommand {
       "The seed of what dare drops; the same seed gives the same bytes.", valueName: "number"))
   var seed: UInt64 = 0
 
-  @Option(name: .customLong("to"), help: "The dialect to write (default: the first adapter's).")
+  @Option(
+    name: .customLong("to"),
+    help: ArgumentHelp("The dialect to write (default: the first adapter's).", valueName: "dialect")
+  )
   var written: WrittenDialect?
 
   @OptionGroup(title: "Ranks") var ranks: RankArguments

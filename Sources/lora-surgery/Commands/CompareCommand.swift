@@ -7,7 +7,7 @@ struct CompareCommand: JobCommand {
     commandName: "compare",
     abstract: "Compare two checkpoints tensor by tensor, or two adapters by their deltas.",
     discussion: """
-      Adapters may be of different dialects and ranks; their deltas are compared in factored form.
+      Adapters may be of different dialects and ranks; their deltas are compared in factored form. \
       The exit status is 1 where a tensor differs by more than the tolerance.
 
         lora-surgery compare merged/ tuned/

@@ -25,7 +25,9 @@ struct ExtractCommand: JobCommand {
     completion: .checkpoints)
   var tuned: String
 
-  @Option(name: .customLong("to"), help: "The dialect to write.")
+  @Option(
+    name: .customLong("to"),
+    help: ArgumentHelp("The dialect to write.", valueName: "dialect"))
   var written: WrittenDialect?
 
   @Option(help: "randomized stops when the energy cannot grow; exact goes through LAPACK.")

@@ -15,7 +15,8 @@ struct GatherCommand: ParsableCommand {
         lora-surgery gather parts/ -o merged/
       """)
 
-  @Argument(help: "The parts, or folders of parts.", completion: .file())
+  @Argument(
+    help: ArgumentHelp("The parts, or folders of parts.", valueName: "part"), completion: .file())
   var pieces: [String]
 
   @Option(

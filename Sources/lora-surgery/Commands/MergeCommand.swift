@@ -12,12 +12,6 @@ struct MergeOptions: ParsableArguments {
       "Split the output into shards of at most this size, as 5GB.", valueName: "size"))
   var maxShardSize: ByteSize?
 
-  @Option(
-    help: ArgumentHelp(
-      "merge: write what takes the merge back bit for bit; unmerge: the file to take it back by.",
-      valueName: "file"), completion: .file())
-  var undo: String?
-
   @OptionGroup var scales: ScaleOptions
   @OptionGroup(title: "What adapters do not say themselves")
   var adapters: AdapterReadingOptions
@@ -28,7 +22,7 @@ struct MergeOptions: ParsableArguments {
 
   func request(
     _ direction: MergeRequest.Direction, rounding: RoundingMode = .nearest, model: String,
-    adapters weighted: [WeightedAdapter]
+    adapters weighted: [WeightedAdapter], undo: String?
   ) throws -> MergeRequest {
     var request = MergeRequest(
       direction, model: model, adapters: weighted, output: output.output)
@@ -76,6 +70,12 @@ struct MergeCommand: JobCommand {
   @Option(help: ArgumentHelp("The seed of stochastic rounding.", valueName: "number"))
   var seed: UInt64 = 0
 
+  @Option(
+    help: ArgumentHelp(
+      "Write a record from which unmerge restores the base bit for bit.", valueName: "file"),
+    completion: .file())
+  var undo: String?
+
   @OptionGroup var options: MergeOptions
 
   var common: CommonOptions { options.common }
@@ -83,7 +83,7 @@ struct MergeCommand: JobCommand {
   func request() throws -> MergeRequest {
     try options.request(
       .merge, rounding: rounding == .nearest ? .nearest : .stochastic(seed: seed), model: base,
-      adapters: adapters)
+      adapters: adapters, undo: undo)
   }
 
   func run() throws { try options.common.run(try request(), as: nil) }
@@ -94,12 +94,12 @@ struct UnmergeCommand: JobCommand {
     commandName: "unmerge",
     abstract: "Take adapters out of a model that they were merged into.",
     discussion: """
-      The changes are subtracted again; what rounding lost when merging stays lost, unless the merge wrote an undo
+      The deltas are subtracted again; what rounding lost when merging stays lost, unless the merge wrote an undo \
       record: then the base comes back bit for bit.
 
         lora-surgery unmerge merged/ adapter/ -o base/
         lora-surgery unmerge merged/ adapter/ --undo merge.undo -o base/
-        lora-surgery unmerge merged.safetensors lora.safetensors:0.7 -o base.safetensors
+        lora-surgery unmerge merged.safetensors a.safetensors:0.7 -o base.safetensors
       """)
 
   @Argument(help: "The merged model: a file or folder.", completion: .checkpoints)
@@ -110,12 +110,18 @@ struct UnmergeCommand: JobCommand {
       "Adapters with the weights they were merged with.", valueName: "adapter[:weight]"))
   var adapters: [WeightedAdapter]
 
+  @Option(
+    help: ArgumentHelp(
+      "The record that merge wrote, to restore the base bit for bit.", valueName: "file"),
+    completion: .file())
+  var undo: String?
+
   @OptionGroup var options: MergeOptions
 
   var common: CommonOptions { options.common }
 
   func request() throws -> MergeRequest {
-    try options.request(.unmerge, model: merged, adapters: adapters)
+    try options.request(.unmerge, model: merged, adapters: adapters, undo: undo)
   }
 
   func run() throws { try options.common.run(try request(), as: nil) }

@@ -8,7 +8,7 @@ struct ResizeCommand: JobCommand {
     commandName: "resize",
     abstract: "Change the rank of an adapter, without its base.",
     discussion: """
-      Every factor pair is decomposed without forming its product; the report says what each rank keeps of the change.
+      Every factor pair is decomposed without forming its product; the report says what each rank keeps of the delta.
 
         lora-surgery resize adapter/ -o smaller/ --rank 8
         lora-surgery resize lora.safetensors -o small.safetensors --sv-fro 0.95
@@ -20,7 +20,9 @@ struct ResizeCommand: JobCommand {
     completion: .checkpoints)
   var adapters: [String] = []
 
-  @Option(name: .customLong("to"), help: "The dialect to write (default: the adapter's own).")
+  @Option(
+    name: .customLong("to"),
+    help: ArgumentHelp("The dialect to write (default: the adapter's own).", valueName: "dialect"))
   var written: WrittenDialect?
 
   @OptionGroup(title: "Ranks") var ranks: RankArguments

@@ -7,11 +7,11 @@ struct VerifyCommand: JobCommand {
     commandName: "verify",
     abstract: "Check that a model is what merging adapters into a base gives.",
     discussion: """
-      Every tensor is exact, within one unit in the last place, or off; the usual accidents are named. The exit status
+      Every tensor is exact, within one unit in the last place, or off; the usual accidents are named. The exit status \
       is 1 where a tensor is off.
 
         lora-surgery verify --base base/ --adapter adapter/ --merged merged/
-        lora-surgery verify --base base/ --adapter a/:0.7 --adapter b/:0.3 --merged both/
+        lora-surgery verify --base base --adapter a:0.7 --adapter b:0.3 --merged both
       """)
 
   @Option(

@@ -5,7 +5,9 @@ import LoRASurgery
 /// What an adapter's files do not say themselves.
 struct AdapterReadingOptions: ParsableArguments {
   @Option(
-    name: .customLong("from"), help: "The adapter's dialect, where it is not to be detected.")
+    name: .customLong("from"),
+    help: ArgumentHelp(
+      "The adapter's dialect, where it is not to be detected.", valueName: "dialect"))
   var dialect: Dialect?
 
   @Option(

@@ -41,18 +41,30 @@ struct ReportText {
     return table.lines(width: width) + [""] + summary
   }
 
+  /// What a dry run cannot know yet is not said: whether tensors differ, and times.
+  private var outcome: String {
+    switch ((report.gathered ?? report.command) == "extract", isPlan) {
+    case (true, false): "differ"
+    case (true, true): "to compare"
+    case (false, false): "changed"
+    case (false, true): "to change"
+    }
+  }
+
+  private var isPlan: Bool { report.output == nil && report.part?.wasDone != true }
+
   private var summary: [String] {
     let totals = report.totals
     var lines = [
       "\(Quantities.grouped(totals.tensors)) tensors, \(Quantities.grouped(totals.changed)) of them "
-        + ((report.gathered ?? report.command) == "extract" ? "differ" : "changed")
+        + outcome
     ]
     if let delta = totals.deltaNorm, let residual = totals.residualNorm,
       let captured = totals.capturedEnergy
     {
       lines.append(
-        "captured \(Quantities.percent(captured)) of the difference's energy: norm "
-          + "\(Quantities.significant(delta)), left \(Quantities.significant(residual))")
+        "captured \(Quantities.percent(captured)) of the delta's energy: norm "
+          + "\(Quantities.significant(delta)), residual \(Quantities.significant(residual))")
     }
     for adapter in report.adapters ?? [] {
       lines.append(
@@ -66,8 +78,10 @@ struct ReportText {
       lines.append("\(Quantities.grouped(parameters)) parameters in the adapter")
     }
     lines.append(
-      "read \(Quantities.bytes(totals.bytesRead)), wrote \(Quantities.bytes(totals.bytesWritten)) in "
-        + "\(Quantities.duration(totals.seconds)), at most \(Quantities.bytes(totals.peakMemory)) of memory"
+      isPlan
+        ? "\(Quantities.bytes(totals.bytesRead)) to read"
+        : "read \(Quantities.bytes(totals.bytesRead)), wrote \(Quantities.bytes(totals.bytesWritten)) in "
+          + "\(Quantities.duration(totals.seconds)), at most \(Quantities.bytes(totals.peakMemory)) of memory"
     )
     if let part = report.part {
       lines.append(

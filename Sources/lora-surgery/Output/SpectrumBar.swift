@@ -11,10 +11,3 @@ struct BarText {
     return String(repeating: "█", count: eighths / 8) + partial[eighths % 8]
   }
 }
-
-extension String {
-  /// The text with spaces before it up to a count of characters.
-  func leftPadded(to count: Int) -> String {
-    String(repeating: " ", count: max(0, count - self.count)) + self
-  }
-}

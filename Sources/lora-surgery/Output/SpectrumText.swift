@@ -24,7 +24,8 @@ struct SpectrumText {
   }
 
   func lines(width: Int) -> [String] {
-    spectra.lines(width: width) + ["", "one rank for all matrices"] + ranks(width: width)
+    spectra.lines(width: width) + ["", "one rank for all matrices"]
+      + ranks(width: width).lines(width: width)
       + ["", "what the rules of extract choose"] + policies.lines(width: width) + [""] + summary
   }
 
@@ -60,20 +61,21 @@ struct SpectrumText {
   }
 
   /// A bar for each rank: the plot and the price list in one.
-  private func ranks(width: Int) -> [String] {
+  private func ranks(width: Int) -> TextTable {
     let cells = report.totals.ranks.map {
-      ("\($0.rank)", Quantities.bytes($0.bytes), Quantities.percent($0.capturedEnergy))
+      ["\($0.rank)", Quantities.bytes($0.bytes), Quantities.percent($0.capturedEnergy)]
     }
-    let wide = (
-      cells.map(\.0.count).max() ?? 0, cells.map(\.1.count).max() ?? 0,
-      cells.map(\.2.count).max() ?? 0
-    )
-    let room = min(60, max(10, width - wide.0 - wide.1 - wide.2 - 8))
-    return zip(cells, report.totals.ranks).map { cell, cost in
-      let bar = BarText(blocks: drawsBlocks).bar(cost.capturedEnergy, width: room)
-      return "  " + cell.0.leftPadded(to: wide.0) + "  " + cell.1.leftPadded(to: wide.1) + "  "
-        + cell.2.leftPadded(to: wide.2) + "  " + bar
+    let titles = ["rank", "bytes", "captured"]
+    let taken = titles.indices.reduce(0) { sum, column in
+      sum + 2 + ([titles] + cells).reduce(0) { max($0, $1[column].count) }
     }
+    let bar = BarText(blocks: drawsBlocks)
+    let room = min(60, max(10, width - taken))
+    var table = TextTable(titles.map { ($0, .right) } + [("", .left)])
+    for (row, cost) in zip(cells, report.totals.ranks) {
+      table.add(row + [bar.bar(cost.capturedEnergy, width: room)])
+    }
+    return table
   }
 
   private var policies: TextTable {

@@ -1,6 +1,8 @@
 import Tensors
 
 /// A table of text with columns aligned, names cut in front where the terminal is narrow.
+///
+/// Columns without a value in any row are left out.
 struct TextTable {
   enum Alignment { case left, right }
 
@@ -17,9 +19,19 @@ struct TextTable {
     rows.append(cells.map { DisplayText.escaped($0, limit: 400) })
   }
 
-  /// The lines of the table; the first column gives way when `width` is too small, and stands on a line of its own where
-  /// too little would be left of it.
+  /// The lines of the table.
+  ///
+  /// The first column gives way when `width` is too small. Names stand on a line of their own where too little would be left
+  /// of the column, and those that would look like others.
   func lines(width: Int) -> [String] {
+    let kept = header.indices.filter { column in
+      column == 0 || rows.isEmpty || rows.contains { !$0[column].isEmpty }
+    }
+    if kept.count < header.count {
+      var table = TextTable(kept.map { (header[$0], alignments[$0]) })
+      table.rows = rows.map { row in kept.map { row[$0] } }
+      return table.lines(width: width)
+    }
     let all = [header] + rows
     var widths = header.indices.map { column in
       all.map { Self.columns(of: $0[column]) }.max() ?? 0
@@ -27,11 +39,17 @@ struct TextTable {
     let others = widths.dropFirst().reduce(0) { $0 + $1 + 2 }
     let isStacked = min(widths[0], 12) + others > width
     widths[0] = min(widths[0], isStacked ? width : width - others)
+    let names = Dictionary(grouping: Set(rows.map { $0[0] })) {
+      Self.shortened($0, to: widths[0])
+    }
     let lines = all.map { row in
       let name = Self.shortened(row[0], to: widths[0])
       var rest = row.indices.dropFirst().map { padded(row[$0], column: $0, to: widths[$0]) }
       if !isStacked {
-        return [([padded(name, column: 0, to: widths[0])] + rest).joined(separator: "  ")]
+        let isAmbiguous = names[name, default: []].count > 1
+        let line = ([padded(isAmbiguous ? "" : name, column: 0, to: widths[0])] + rest)
+          .joined(separator: "  ")
+        return isAmbiguous ? [Self.shortened(row[0], to: width), line] : [line]
       }
       guard alignments.last == .left, let text = rest.popLast() else {
         return [name, (["  "] + rest).joined(separator: "  ")]

@@ -15,8 +15,7 @@ struct PEFTReplacements {
       adapter.replacements.append(
         Replacement(
           target: TargetReference(module: module, parameter: parameter), tensor: tensor,
-          reason: isSaved
-            ? Replacement.savedModule : parameter == "bias" ? "bias" : "stored in full"))
+          reason: isSaved ? Replacement.savedModule : nil))
     }
     try checkSaved(saved, modules)
     if try config?.text("bias") == "lora_only",

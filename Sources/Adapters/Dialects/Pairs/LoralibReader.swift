@@ -32,7 +32,6 @@ enum LoralibReader: DialectReader {
     }
     adapter.replacements.append(
       Replacement(
-        target: TargetReference(module: module, parameter: parameter), tensor: tensor,
-        reason: parameter == "bias" ? "bias" : "stored in full"))
+        target: TargetReference(module: module, parameter: parameter), tensor: tensor))
   }
 }
