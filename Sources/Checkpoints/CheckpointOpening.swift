@@ -268,7 +268,7 @@ extension JSONValue {
     guard file.size <= Self.maximumFileSize else {
       throw SurgeryError(
         .data, "json.too-large", "the JSON file is too large", file: path,
-        expected: "at most \(Self.maximumFileSize) bytes", found: "\(file.size) bytes")
+        expected: "at most \(Self.maximumFileSize) bytes", found: "\(file.size, counting: "byte")")
     }
     do throws(SurgeryError) {
       try self.init(parsing: try file.bytes(at: 0, count: Int(file.size)))

@@ -116,7 +116,8 @@ struct ShardIndex {
     }
     if value != Double(bytes) {
       warnings.append(
-        "total_size in the index is \(total.text()), but the shards hold \(bytes) bytes")
+        "total_size in the index is \(total.text()), but the shards hold \(bytes, counting: "byte")"
+      )
     }
   }
 }

@@ -52,7 +52,7 @@ public struct Decomposed: Update {
     guard magnitude.count == expected else {
       throw SurgeryError.adapter(
         "shape", "the magnitudes do not fit the module", file: magnitude.tensor.source.file.path,
-        key: magnitude.tensor.name.text, expected: "\(expected) values",
+        key: magnitude.tensor.name.text, expected: "\(expected, counting: "value")",
         found: "\(magnitude.tensor.info.shape)")
     }
     guard magnitude.dtype.isFloatingPoint else { throw magnitude.notFloating }

@@ -111,7 +111,7 @@ private struct Combination: Sendable {
   ) throws(SurgeryError) -> (module: ModuleUpdate?, report: TensorReport) {
     var report = TensorReport(
       step.first.tensorName, step.isDifference ? .full : .lowRank, shape: step.first.shape,
-      reason: step.parts.count == 1 ? nil : "of \(step.parts.count) adapters")
+      reason: step.parts.count == 1 ? nil : "of \(step.parts.count, counting: "adapter")")
     var module = step.first
     module.scale = 1
     if let difference = step.first.update as? FullDifference {
