@@ -280,7 +280,7 @@ struct Resolver {
           + "--allow-unmatched leaves them out")
     }
     var warnings = adapter.provenance.warnings
-    if let warning = adapter.provenance.warning(ofBase: base) { warnings.append(warning) }
+    warnings += try adapter.provenance.warnings(ofBase: base)
     warnings += missing.map { "\($0.key): no tensor \($0.name) in the base; left out" }
     warnings += notes.sorted { $0.key < $1.key }.map {
       "\($0.key) (\($0.value, counting: "tensor"))"
