@@ -34,10 +34,10 @@ struct TableTests {
       "lora-surgery convert \(demo)/base -o one.safetensors --include 'layers.0.self_attn.q_proj'",
       "lora-surgery inspect one.safetensors", "lora-surgery inspect a.safetensors",
       "lora-surgery check one.safetensors", "lora-surgery compare one.safetensors one.safetensors",
-      "lora-surgery spectrum --base one.safetensors --tuned one.safetensors",
       "lora-surgery merge one.safetensors a.safetensors -o merged.safetensors",
       "lora-surgery verify --base one.safetensors --adapter a.safetensors "
         + "--merged merged.safetensors",
+      "lora-surgery spectrum --base one.safetensors --tuned merged.safetensors",
       "lora-surgery convert a.safetensors -o a.lra", "lora-surgery inspect a.lra",
       "printf 'jobs: [{check: {paths: one.safetensors}}]' >r.yaml && lora-surgery batch r.yaml",
     ]
