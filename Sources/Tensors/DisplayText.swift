@@ -20,6 +20,15 @@ public enum DisplayText {
     return out
   }
 
+  /// A noun as it stands after a number: `tensor` after 1, `tensors` after others.
+  ///
+  /// - Parameters:
+  ///   - noun: The singular of a noun whose plural takes an s.
+  ///   - number: The number that it follows.
+  public static func noun(_ noun: String, after number: some BinaryInteger) -> String {
+    number == 1 ? noun : noun + "s"
+  }
+
   private static func isUnsafe(_ scalar: Unicode.Scalar) -> Bool {
     switch scalar.properties.generalCategory {
     case .control, .format, .lineSeparator, .paragraphSeparator, .surrogate, .privateUse,
@@ -27,5 +36,12 @@ public enum DisplayText {
       true
     default: false
     }
+  }
+}
+
+extension DefaultStringInterpolation {
+  /// Appends a number and what it counts, given in the singular: `"\(1, counting: "tensor")"` is `1 tensor`.
+  public mutating func appendInterpolation(_ number: some BinaryInteger, counting noun: String) {
+    appendLiteral("\(number) \(DisplayText.noun(noun, after: number))")
   }
 }

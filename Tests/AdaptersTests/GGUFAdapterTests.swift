@@ -51,7 +51,7 @@ struct GGUFAdapterTests {
     // An alpha of 16, and one that is no number.
     Case("adapter.bad-alpha", "adapter.lora.alpha", [0, 0, 0x80, 0x41], [0, 0, 0xC0, 0x7F]),
     Case(
-      "adapter.incomplete", "blk.0.attn_q.weight", "blk.0.attn_q.weight.lora_a",
+      "adapter.incomplete", "blk.1.attn_q.weight", "blk.0.attn_q.weight.lora_a",
       "blk.1.attn_q.weight.lora_a"),
   ])
   func malformed(_ change: Case) throws {

@@ -85,6 +85,32 @@ struct NamingTests {
     #expect(try warnings("Another").contains { $0.contains("org/Wanted-7B") })
   }
 
+  /// The hash is that of 64 KiB of the floats 0, 1, 2, … from the first MiB on, by Python's hashlib.
+  @Test func aBaseOfAnotherHashIsTold() throws {
+    let rows = 576
+    let values = (0..<rows * 512).map { Float($0) }
+    let base = try files.write(
+      "model.safetensors", ["net.q.weight": Tensor(rows, 512, values: values)])
+    func warnings(_ hash: String, against path: String) throws -> [String] {
+      let adapter = try files.write(
+        "k.safetensors",
+        [
+          "lora_unet_net_q.lora_down.weight": Tensor(2, 512),
+          "lora_unet_net_q.lora_up.weight": Tensor(rows, 2),
+          "lora_unet_net_q.alpha": Tensor(values: [2]),
+        ], metadata: ["ss_sd_model_hash": hash, "ss_sd_model_name": "wanted.safetensors"])
+      return try Adapter(opening: adapter).resolved(against: Checkpoint(opening: path)).warnings
+    }
+    #expect(try warnings("042578be", against: base).isEmpty)
+    let told = try warnings("0123abcd", against: base)
+    #expect(told.count == 1)
+    #expect(["wanted.safetensors", "0123abcd", "042578be"].allSatisfy { told[0].contains($0) })
+    // A file without the piece that is hashed has no hash.
+    let short = try files.write(
+      "short.safetensors", ["net.q.weight": Tensor(rows, 512, dtype: "F8_E4M3")])
+    #expect(try warnings("0123abcd", against: short).isEmpty)
+  }
+
   @Test func anAdapterOfANameLiesInAFolderOfItsOwn() throws {
     let tensors = Dictionary(
       uniqueKeysWithValues: pair.map { ("base_model.model.\($0.key)", $0.value) })

@@ -79,7 +79,7 @@ import Testing
       let error = try failure { try writer.commit() }
       #expect(error.id == "output.read-back" && error.kind == .io)
       #expect(error.file?.hasPrefix(folder.path("out")) == true)
-      #expect(error.expected == "1 tensors" && error.found != nil)
+      #expect(error.expected == "1 tensor" && error.found != nil)
     }
     #expect(try folder.names() == [])
   }

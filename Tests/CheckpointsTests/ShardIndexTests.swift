@@ -40,6 +40,14 @@ import Testing
     return error
   }
 
+  @Test func shardsMayTakeTurns() throws {
+    let folder = try folder(
+      "{\"a\":\"\(Self.first)\",\"c\":\"\(Self.second)\",\"b\":\"\(Self.first)\"}")
+    let model = try Checkpoint(opening: folder.path)
+    #expect(model.files.map(\.relativePath) == [Self.first, Self.second])
+    #expect(model.tensors.map(\.name) == ["a", "b", "c"])
+  }
+
   @Test func readsAModel() throws {
     let folder = try folder(Self.map)
     try folder.write("config.json", Array("{\"model_type\":\"llama\"}".utf8))

@@ -58,6 +58,32 @@ struct TableTests {
         .isEmpty)
   }
 
+  /// One tensor, one module, one shard and one job are no plurals.
+  @Test func oneOfAThingIsNoPlural() throws {
+    let folder = try TemporaryFolder()
+    let lines = [
+      "lora-surgery extract --base \(demo)/base --tuned \(demo)/tuned -o a.safetensors --rank 2 "
+        + "--include 'layers.0.self_attn.q_proj'",
+      "lora-surgery convert \(demo)/base -o one.safetensors --include 'layers.0.self_attn.q_proj'",
+      "lora-surgery inspect one.safetensors", "lora-surgery inspect a.safetensors",
+      "lora-surgery check one.safetensors", "lora-surgery compare one.safetensors one.safetensors",
+      "lora-surgery merge one.safetensors a.safetensors -o merged.safetensors",
+      "lora-surgery verify --base one.safetensors --adapter a.safetensors "
+        + "--merged merged.safetensors",
+      "lora-surgery spectrum --base one.safetensors --tuned merged.safetensors",
+      "lora-surgery convert a.safetensors -o a.lra", "lora-surgery inspect a.lra",
+      "printf 'jobs: [{check: {paths: one.safetensors}}]' >r.yaml && lora-surgery batch r.yaml",
+    ]
+    for line in lines {
+      let run = try Shell.run(line, in: folder.path)
+      #expect(run.status == 0, "\(run.text)")
+      let plurals = try Regex(#"(^|[^0-9,.])1 [a-z]+s\b"#)
+      for shown in run.text.split(separator: "\n") {
+        #expect(shown.firstMatch(of: plurals) == nil, "\(line)\n\(shown)")
+      }
+    }
+  }
+
   @Test func wideCharactersKeepTheColumns() throws {
     let folder = try TemporaryFolder()
     _ = try Command(

@@ -132,6 +132,82 @@ struct ExpertTests {
     #expect(!written.tensors.contains { $0.name.text.contains("experts") })
   }
 
+  /// The change of every expert in the file that PEFT wrote the adapter to, and in what became of it.
+  private func merged(_ model: Model, _ adapter: String) throws -> [TensorName: [Double]] {
+    let folder = try TemporaryFolder()
+    var request = MergeRequest(
+      model: model.base, adapters: [WeightedAdapter(adapter)], output: folder("m"))
+    request.dtype = .f64
+    _ = try request.run()
+    var deltas: [TensorName: [Double]] = [:]
+    for name in ["gate_up_proj", "down_proj"].map({ TensorName("\(model.module).\($0)") }) {
+      deltas[name] = try zip(
+        TestModels.values(name, in: folder("m")), TestModels.values(name, in: model.base)
+      ).map { $0 - $1 }
+    }
+    return deltas
+  }
+
+  @Test("Experts are resized like matrices", arguments: models)
+  func resized(_ model: Model) throws {
+    let folder = try TemporaryFolder()
+    let peers = URL(fileURLWithPath: model.tuned).deletingLastPathComponent().path
+    let whole = try merged(model, peers)
+    for rank in [1, 2, 3] {
+      var request = ResizeRequest(
+        adapter: peers, output: folder("r\(rank)"), ranks: RankOptions(rank: rank))
+      request.dtype = .f32
+      let report = try request.run()
+      let resized = try merged(model, folder("r\(rank)"))
+      for (name, delta) in whole {
+        let entry = try #require(
+          report.modules.first {
+            name.text.hasSuffix($0.tensor.text.split(separator: ".").last ?? "")
+          })
+        let distance = zip(delta, try #require(resized[name])).reduce(0) {
+          $0 + ($1.0 - $1.1) * ($1.0 - $1.1)
+        }.squareRoot()
+        let norm = delta.reduce(0) { $0 + $1 * $1 }.squareRoot()
+        #expect(abs(distance - (entry.residualNorm ?? -1)) < 1e-5 * norm, "\(name) at \(rank)")
+        #expect(abs(norm - (entry.deltaNorm ?? -1)) < 1e-6 * norm)
+        // The adapters are of rank 2, so that nothing is lost from there on.
+        if rank > 1 { #expect(distance < 1e-5 * norm) }
+      }
+    }
+  }
+
+  @Test("Experts are added up", arguments: models)
+  func combined(_ model: Model) throws {
+    let folder = try TemporaryFolder()
+    let peers = URL(fileURLWithPath: model.tuned).deletingLastPathComponent().path
+    let whole = try merged(model, peers)
+    var less = ResizeRequest(adapter: peers, output: folder("less"), ranks: RankOptions(rank: 1))
+    less.dtype = .f32
+    _ = try less.run()
+    let second = try merged(model, folder("less"))
+    for method in [CombineRequest.Method.concat, .svd] {
+      var request = CombineRequest(
+        adapters: [
+          WeightedAdapter(peers, weight: 0.5), WeightedAdapter(folder("less"), weight: -2),
+        ],
+        output: folder(method.rawValue), method: method)
+      request.dtype = .f32
+      if method == .svd { request.ranks.rank = 3 }
+      _ = try request.run()
+      for (name, found) in try merged(model, folder(method.rawValue)) {
+        let (one, two) = (try #require(whole[name]), try #require(second[name]))
+        let largest = one.map(\.magnitude).max() ?? 0
+        for index in found.indices {
+          #expect(abs(found[index] - 0.5 * one[index] + 2 * two[index]) < 1e-5 * largest)
+        }
+      }
+    }
+    var pruned = CombineRequest(
+      adapters: [WeightedAdapter(peers)], output: folder("p"), method: .tiesSVD)
+    pruned.density = 0.5
+    #expect(surgeryError { _ = try pruned.run() }?.id == "combine.kind")
+  }
+
   @Test func aBudgetCountsEveryExpert() throws {
     let model = Self.models[0]
     let folder = try TemporaryFolder()

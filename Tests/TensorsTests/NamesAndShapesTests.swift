@@ -70,6 +70,11 @@ import Testing
 }
 
 @Suite struct DisplayTextTests {
+  @Test func numbersAgreeWithTheirNouns() {
+    #expect("\(1, counting: "tensor"), \(0, counting: "row")" == "1 tensor, 0 rows")
+    #expect("\(UInt64.max, counting: "byte")" == "18446744073709551615 bytes")
+  }
+
   @Test func controlCharactersAreSpelt() {
     #expect(DisplayText.escaped("a\nb") == "a\\u{A}b")
     #expect(DisplayText.escaped("\u{1B}[31m") == "\\u{1B}[31m")

@@ -24,7 +24,8 @@ enum CompactAdapterWriter: DialectWriter {
     let exact = adapter.modules.count - encoder.codecs.count { $0 == .quantised }
     if errors.isLossy, exact > 0 {
       notes.append(
-        "\(exact) of \(adapter.modules.count) modules are stored exactly, which suits them better")
+        "stored exactly, which suits them better: \(exact) of \(adapter.modules.count, counting: "module")"
+      )
     }
     var sections = [
       JSONValue.Member(

@@ -18,6 +18,8 @@ public struct Adapter: Sendable {
     public var config: JSONValue?
     /// The base model that it says it was trained on.
     public var baseName: String?
+    /// What it says of the content of the base's file: the short hash that trainers of image models write.
+    public var baseHash: String?
     /// The configuration of the model that the adapter belongs to, for dialects that need it: the heads of GGUF.
     public var baseConfig: JSONValue?
     /// What was read though it is unusual.

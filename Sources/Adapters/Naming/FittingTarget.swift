@@ -71,7 +71,8 @@ public struct FittingTarget: Sendable {
     if shape.rank == 2, columns == storedColumns, isVocabulary {
       return .adapter(
         "vocab", "the vocabulary of adapter and base differ",
-        expected: "\(storedRows) rows of \(name.text) \(shape)", found: "\(rows) rows",
+        expected: "\(storedRows, counting: "row") of \(name.text) \(shape)",
+        found: "\(rows, counting: "row")",
         hint: "use the base that the adapter was trained on, or resize its embeddings first")
     }
     return .adapter(

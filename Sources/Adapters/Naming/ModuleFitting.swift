@@ -60,8 +60,8 @@ struct ModuleFitting {
     }
     if let whole, firstRow != whole.rows {
       throw SurgeryError.adapter(
-        "shape", "the adapter does not fit the base", expected: "\(firstRow) rows",
-        found: "\(whole.rows) rows")
+        "shape", "the adapter does not fit the base", expected: "\(firstRow, counting: "row")",
+        found: "\(whole.rows, counting: "row")")
     }
     return result
   }

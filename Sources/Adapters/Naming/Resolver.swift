@@ -260,7 +260,8 @@ struct Resolver {
       else { continue }
       throw SurgeryError.adapter(
         "vocab", "the adapter enlarges the embedding but not the output head", file: adapter.path,
-        key: name.text, expected: "\(head.name.text) with \(updates.source.info.shape.rows) rows",
+        key: name.text,
+        expected: "\(head.name.text) with \(updates.source.info.shape.rows, counting: "row")",
         found: "\(head.info.shape) in the base, nothing in the adapter",
         hint: "save the adapter with the head in modules_to_save, or resize the base's vocabulary")
     }
@@ -279,9 +280,11 @@ struct Resolver {
           + "--allow-unmatched leaves them out")
     }
     var warnings = adapter.provenance.warnings
-    if let warning = adapter.provenance.warning(ofBase: base) { warnings.append(warning) }
+    warnings += try adapter.provenance.warnings(ofBase: base)
     warnings += missing.map { "\($0.key): no tensor \($0.name) in the base; left out" }
-    warnings += notes.sorted { $0.key < $1.key }.map { "\($0.key) (\($0.value) tensors)" }
+    warnings += notes.sorted { $0.key < $1.key }.map {
+      "\($0.key) (\($0.value, counting: "tensor"))"
+    }
     if architecture.tiesEmbeddings, !untiesEmbeddings,
       additions.isEmpty, untiedHead() == nil,
       !base.tensors.contains(where: { BaseNames.isHead(ModuleUpdate.split($0.name.text).module) }),

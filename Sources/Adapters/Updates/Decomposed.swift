@@ -54,7 +54,8 @@ public struct Decomposed: Update {
       throw SurgeryError.adapter(
         "shape", "the magnitudes do not fit the module", file: magnitude.tensor.source.file.path,
         key: magnitude.tensor.name.text,
-        expected: rest == 0 ? "\(expected) values" : "a divisor of the \(inner.columns) inputs",
+        expected: rest == 0
+          ? "\(expected, counting: "value")" : "a divisor of the \(inner.columns) inputs",
         found: "\(magnitude.tensor.info.shape)")
     }
     guard magnitude.dtype.isFloatingPoint else { throw magnitude.notFloating }

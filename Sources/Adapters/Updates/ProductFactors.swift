@@ -50,8 +50,35 @@ extension Update {
 }
 
 extension Update {
-  /// The update with other factors: a pair, in the row order that this update has.
-  public func replacingProduct(by pair: LowRank) -> any Update {
-    (self as? HeadPermuted).map { HeadPermuted(pair, isKey: $0.isKey) } ?? pair
+  /// The inner size of the products that the update is at scale 1, one for each matrix of a stack of experts; `nil` for updates
+  /// of another kind.
+  public var rankOfProducts: Int? { (self as? StackedLowRank)?.rank ?? productRank }
+
+  /// Reads the update as products of two factors, without its scale: one, or one for each matrix of a stack of experts.
+  ///
+  /// - Parameter scalar: The precision.
+  /// - Returns: Factors of `out x in` matrices; `nil` where ``rankOfProducts`` is.
+  /// - Throws: What reading throws; `adapter.non-finite`.
+  public func products<Scalar: BLASScalar>(
+    as scalar: Scalar.Type
+  ) throws(SurgeryError) -> [Factors<Scalar>]? {
+    if let stack = self as? StackedLowRank { return try stack.matrices(as: scalar) }
+    return try productFactors(as: scalar).map { [$0] }
+  }
+
+  /// The update with another pair, in the row order that this update has.
+  ///
+  /// - Parameters:
+  ///   - up: `out x rank`; of a stack, the rows of one matrix after those of the other.
+  ///   - down: `rank x in`, likewise.
+  ///   - form: The form of one product; a stack keeps its own.
+  /// - Returns: The update.
+  /// - Throws: `adapter.dtype`.
+  public func replacingProducts(
+    up: Factor, down: Factor, form: LowRank.Form
+  ) throws(SurgeryError) -> any Update {
+    if let stack = self as? StackedLowRank { return try stack.replacingFactors(up: up, down: down) }
+    let pair = try LowRank(up: up, down: down, form: form)
+    return (self as? HeadPermuted).map { HeadPermuted(pair, isKey: $0.isKey) } ?? pair
   }
 }

@@ -22,7 +22,8 @@ public struct RowReplacement: Update {
       throw SurgeryError.adapter(
         "shape", "the file has another number of tokens than the configuration",
         file: values.tensor.source.file.path, key: values.tensor.name.text,
-        expected: "\(indices.count) rows (trainable_token_indices)", found: "\(values.rows)")
+        expected: "\(indices.count, counting: "row") (trainable_token_indices)",
+        found: "\(values.rows)")
     }
     guard values.dtype.isFloatingPoint else { throw values.notFloating }
     self.values = values
@@ -51,7 +52,7 @@ public struct RowReplacement: Update {
       throw SurgeryError.adapter(
         "vocab", "the trained tokens do not fit the base", key: values.tensor.name.text,
         expected: "indices below \(target.storedRows) of \(target.name.text) \(target.shape)",
-        found: "index \(indices.max() ?? -1), \(columns) columns",
+        found: "index \(indices.max() ?? -1), \(columns, counting: "column")",
         hint: "use the base that the adapter was trained on")
     }
     var fitted = self

@@ -179,6 +179,32 @@ public struct StackedLowRank: Update {
     return LoadedStack<Scalar>(experts: deltas, height: rows / max(experts, 1))
   }
 
+  /// Reads the factors of every matrix, `out x in` whichever way the stack holds it.
+  func matrices<Scalar: BLASScalar>(
+    as scalar: Scalar.Type
+  ) throws(SurgeryError) -> [Factors<Scalar>] {
+    let (up, down) = (try up.matrix(of: Scalar.self), try down.matrix(of: Scalar.self))
+    return (0..<experts).map { expert in
+      let rows = (expert * expertRank)..<((expert + 1) * expertRank)
+      return Factors(
+        up: upper(of: expert, up), down: down.block(rows: rows, columns: 0..<down.columns))
+    }
+  }
+
+  /// The stack with other factors, of one matrix after the other.
+  func replacingFactors(up: Factor, down: Factor) throws(SurgeryError) -> StackedLowRank {
+    var replaced = try StackedLowRank(
+      up: up, down: down, rank: up.columns, square: square, isExpertMajor: true)
+    replaced.isTransposed = isTransposed
+    return replaced
+  }
+
+  /// Whether the matrices of both lie the same way in a stack of the same shape, as far as the factors say.
+  public func isStacked(like other: StackedLowRank) -> Bool {
+    experts == other.experts && outputs == other.outputs && down.columns == other.down.columns
+      && isTransposed == other.isTransposed && (outputs != down.columns || square == other.square)
+  }
+
   private func upper<Scalar: BLASScalar>(of expert: Int, _ up: Matrix<Scalar>) -> Matrix<Scalar> {
     if isExpertMajor {
       return up.block(

@@ -184,7 +184,7 @@ public struct UnsolvedPair: Update {
       guard said.count == total, said.count(where: \.self) == count else {
         throw SurgeryError.adapter(
           "need-enable-lora", "the enabled parts do not fit the factors",
-          expected: "\(count) of \(total) parts", found: "\(said)",
+          expected: "\(count) of \(total, counting: "part")", found: "\(said)",
           hint: "--enable-lora lists which parts are enabled")
       }
       enabled = said
@@ -193,7 +193,7 @@ public struct UnsolvedPair: Update {
     } else {
       throw SurgeryError.adapter(
         "need-enable-lora", "the file does not say which parts of the fused projection it changes",
-        expected: "\(count) of \(total) parts of \(target.name.text) \(target.shape)",
+        expected: "\(count) of \(total, counting: "part") of \(target.name.text) \(target.shape)",
         found: "factors \(first.tensor.info.shape) and \(second.tensor.info.shape)",
         hint: "--enable-lora true,false,true (the parts in order) says it")
     }
@@ -226,7 +226,7 @@ public struct UnsolvedPair: Update {
       throw SurgeryError.adapter(
         "need-enable-lora", "the enabled parts do not fit the factors",
         expected: "\(count) of \(pieces.count) parts of \(pieces) rows",
-        found: "\(second.rows) rows of \(second.tensor.name.text)",
+        found: "\(second.rows, counting: "row") of \(second.tensor.name.text)",
         hint: "--enable-lora true,false,true (the parts in order) says which parts are enabled")
     }
     var parts: [(rows: Range<Int>, update: LowRank)] = []

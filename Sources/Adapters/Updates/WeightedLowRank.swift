@@ -62,7 +62,7 @@ public struct WeightedLowRank: Update {
       throw SurgeryError.adapter(
         "shape", "the weights of the \(place) do not fit the factors",
         file: weights.tensor.source.file.path, key: weights.tensor.name.text,
-        expected: "\(expected) values", found: "\(weights.tensor.info.shape)")
+        expected: "\(expected, counting: "value")", found: "\(weights.tensor.info.shape)")
     }
   }
 

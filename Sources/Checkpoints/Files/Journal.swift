@@ -42,7 +42,8 @@ public final class Journal: Sendable {
     let file = try InputFile(path)
     guard file.size <= largest else {
       throw SurgeryError(
-        .data, "journal.size", "too large", file: path, expected: "at most \(largest) bytes",
+        .data, "journal.size", "too large", file: path,
+        expected: "at most \(largest, counting: "byte")",
         found: "\(file.size)")
     }
     let bytes = try file.bytes(at: 0, count: Int(file.size))

@@ -297,7 +297,11 @@ private struct KeySet {
       if few.contains(key) { return false }
       if few.isEmpty { few.reserveCapacity(8) }
       few.append(key)
-      if few.count == 8 { many = Set(few) }
+      if few.count == 8 {
+        // Who has so many keys has as many as tensors; growing step by step would hash each of them again and again.
+        many = Set(minimumCapacity: 1024)
+        many.formUnion(few)
+      }
       return true
     }
     return many.insert(key).inserted

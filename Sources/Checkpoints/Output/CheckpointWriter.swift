@@ -240,7 +240,7 @@ public final class CheckpointWriter: Sendable {
     }
     throw SurgeryError(
       .io, "output.read-back", "the written file does not read back as planned", file: file.path,
-      expected: "\(planned.tensors.count) tensors", found: found)
+      expected: "\(planned.tensors.count, counting: "tensor")", found: found)
   }
 
   /// Gives the output its name.

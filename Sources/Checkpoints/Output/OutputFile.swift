@@ -110,9 +110,9 @@ public final class OutputFile: Sendable {
   private func failure(_ call: String, _ error: Errno) -> SurgeryError {
     var failure = SurgeryError.writing(path, call, error)
     if failure.id == "output.no-space" {
-      failure.expected = size.map { "\($0) bytes" }
+      failure.expected = size.map { "\($0, counting: "byte")" }
       failure.found = FileSystem.freeBytes(at: temporary.removingLastComponent()).map {
-        "\($0) bytes free"
+        "\($0, counting: "byte") free"
       }
     }
     return failure

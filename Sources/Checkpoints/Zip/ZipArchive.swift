@@ -25,7 +25,8 @@ struct ZipArchive: Sendable {
     guard file.size >= UInt64(ZipEndRecord.minimumSize) else {
       throw SurgeryError(
         .data, "zip.short", "too short for a zip archive",
-        expected: "at least \(ZipEndRecord.minimumSize) bytes", found: "\(file.size) bytes")
+        expected: "at least \(ZipEndRecord.minimumSize) bytes",
+        found: "\(file.size, counting: "byte")")
     }
     let magic = try file.bytes(at: 0, count: 4)
     guard magic == [0x50, 0x4B, 3, 4] || magic == [0x50, 0x4B, 5, 6] else {
@@ -45,7 +46,8 @@ struct ZipArchive: Sendable {
     guard end.directorySize <= Self.maximumDirectorySize else {
       throw SurgeryError(
         .unsupported, "zip.directory-too-large", "the zip directory is too large",
-        expected: "at most \(Self.maximumDirectorySize) bytes", found: "\(end.directorySize) bytes")
+        expected: "at most \(Self.maximumDirectorySize) bytes",
+        found: "\(end.directorySize, counting: "byte")")
     }
     let bytes = try file.bytes(at: end.directoryOffset, count: Int(end.directorySize))
     var scanner = ZipScanner(bytes[...], at: end.directoryOffset)
@@ -97,7 +99,7 @@ struct ZipArchive: Sendable {
       if entry.size / Self.maximumRatio > entry.compressedSize {
         warnings.append(
           """
-          member "\(DisplayText.escaped(entry.name))" claims \(entry.size) bytes from \
+          member "\(DisplayText.escaped(entry.name))" claims \(entry.size, counting: "byte") from \
           \(entry.compressedSize), more than deflate can hold
           """)
       }
@@ -105,7 +107,7 @@ struct ZipArchive: Sendable {
     guard total <= limit else {
       throw SurgeryError(
         .data, "zip.max-inflate", "the compressed members would decode to more than the limit",
-        expected: "at most \(limit) bytes", found: "\(total) bytes",
+        expected: "at most \(limit) bytes", found: "\(total, counting: "byte")",
         hint: "--max-inflate raises the limit")
     }
   }
@@ -171,8 +173,8 @@ extension ZipDirectoryRecord {
     guard entry.compressedSize <= directory - entry.dataOffset else {
       throw entry.failure(
         "zip.range", "the data of the member lies outside the archive",
-        expected: "at most \(directory - entry.dataOffset) bytes",
-        found: "\(entry.compressedSize) bytes", offset: entry.dataOffset)
+        expected: "at most \(directory - entry.dataOffset, counting: "byte")",
+        found: "\(entry.compressedSize, counting: "byte")", offset: entry.dataOffset)
     }
     entry.end = entry.dataOffset + entry.compressedSize
     if hasDescriptor { entry.end += try descriptorSize(of: entry, in: file, before: directory) }

@@ -114,7 +114,8 @@ struct ZipDirectoryRecord {
     if entry.method == .stored, entry.size != entry.compressedSize {
       throw entry.failure(
         "zip.size", "the member is stored as it is, but its two sizes differ",
-        expected: "\(entry.size) bytes", found: "\(entry.compressedSize) bytes", offset: offset)
+        expected: "\(entry.size, counting: "byte")",
+        found: "\(entry.compressedSize, counting: "byte")", offset: offset)
     }
   }
 

@@ -137,7 +137,7 @@ extension ZipArchive {
     guard entry.size <= limit else {
       throw entry.failure(
         "zip.member-too-large", "the member is too large for what it is",
-        expected: "at most \(limit) bytes", found: "\(entry.size) bytes")
+        expected: "at most \(limit) bytes", found: "\(entry.size, counting: "byte")")
     }
     var stream = try ZipMemberStream(entry, in: file, checksCRC: checksCRC)
     guard entry.size > 0 else {

@@ -70,7 +70,8 @@ struct ZipMemberStream {
       guard !hasEnded else {
         throw entry.failure(
           "zip.size", "the member decodes to less than its declared size",
-          expected: "\(entry.size) bytes", found: "\(position + UInt64(done)) bytes")
+          expected: "\(entry.size, counting: "byte")",
+          found: "\(position + UInt64(done), counting: "byte")")
       }
       try refill()
       var rest = target._mutatingExtracting(done..<target.byteCount)
@@ -123,7 +124,8 @@ struct ZipMemberStream {
         guard produced == 0 else {
           throw entry.failure(
             "zip.size", "the member decodes to more than its declared size",
-            expected: "\(entry.size) bytes", found: "at least \(entry.size + 1) bytes")
+            expected: "\(entry.size, counting: "byte")",
+            found: "at least \(entry.size + 1, counting: "byte")")
         }
       }
       guard inputPosition == input.count, compressedPosition == entry.compressedSize else {

@@ -20,8 +20,9 @@ struct ZipScanner {
   mutating func take(_ count: Int) throws(SurgeryError) -> ArraySlice<UInt8> {
     guard count <= rest else {
       throw SurgeryError(
-        .data, "zip.record", "a record of the zip archive is cut short", expected: "\(count) bytes",
-        found: "\(rest) bytes", offset: offset)
+        .data, "zip.record", "a record of the zip archive is cut short",
+        expected: "\(count, counting: "byte")",
+        found: "\(rest, counting: "byte")", offset: offset)
     }
     let start = bytes.startIndex + position
     position += count

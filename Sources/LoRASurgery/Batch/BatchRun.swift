@@ -109,7 +109,7 @@ final class BatchRun: Sendable {
     let left = reports.count { $0.status == .skipped || $0.status == .failed }
     error.file = recipe.path
     error.what =
-      "stopped by a signal; \(left) of \(reports.count) jobs are left, and the same command does them"
+      "stopped by a signal with \(left) of \(reports.count, counting: "job") left; the same command does the rest"
     return error
   }
 

@@ -111,7 +111,7 @@ private struct Combination: Sendable {
   ) throws(SurgeryError) -> (module: ModuleUpdate?, report: TensorReport) {
     var report = TensorReport(
       step.first.tensorName, step.isDifference ? .full : .lowRank, shape: step.first.shape,
-      reason: step.parts.count == 1 ? nil : "of \(step.parts.count) adapters")
+      reason: step.parts.count == 1 ? nil : "of \(step.parts.count, counting: "adapter")")
     var module = step.first
     module.scale = 1
     if let difference = step.first.update as? FullDifference {
@@ -124,10 +124,10 @@ private struct Combination: Sendable {
       report.reason = "rank 0"
       return (nil, report)
     }
-    report.rank = pair.rounded.rank
-    module.update = step.first.update.replacingProduct(
-      by: try pair.update(form: step.first.form))
-    module.alpha = Double(pair.rounded.rank)
+    report.rank = pair.rank
+    module.update = try step.first.update.replacingProducts(
+      up: pair.up, down: pair.down, form: step.first.form)
+    module.alpha = Double(pair.rank)
     return (module, report)
   }
 
@@ -136,8 +136,7 @@ private struct Combination: Sendable {
     // What is kept as a difference takes nothing of the budget.
     var spectrum = Spectrum(values: [], rows: 0, columns: 0)
     if !step.isDifference, method == .svd {
-      let parts = zip(try factors(step), step.parts).map { $0.scaled(by: $1.factor) }
-      if let sum = Factors.sum(of: parts) { spectrum = try ProductSVD(sum).spectrum }
+      spectrum = try sums(try factors(step), step).decomposed().spectrum
     } else if !step.isDifference {
       var delta = try delta(step)
       spectrum = try DeltaFactoring.spectrum(of: &delta)
@@ -147,10 +146,11 @@ private struct Combination: Sendable {
       defaultRank: step.defaultRank)
   }
 
-  private func factors(_ step: CombineStep) throws(SurgeryError) -> [Factors<Double>] {
-    var factors: [Factors<Double>] = []
+  /// The factors of each part, one pair for each matrix of a stack.
+  private func factors(_ step: CombineStep) throws(SurgeryError) -> [[Factors<Double>]] {
+    var factors: [[Factors<Double>]] = []
     for part in step.parts {
-      guard let own = try part.module.update.productFactors(as: Double.self) else {
+      guard let own = try part.module.update.products(as: Double.self) else {
         throw SurgeryError(.bug, "bug.combine", "no factors to combine")
       }
       factors.append(own)
@@ -158,10 +158,19 @@ private struct Combination: Sendable {
     return factors
   }
 
-  /// The changes themselves put together; the scales take part in the election, the weights do not.
+  /// The weighted sum of the parts, exactly: for each matrix factors whose ranks add up.
+  private func sums(
+    _ factors: [[Factors<Double>]], _ step: CombineStep
+  ) -> [Factors<Double>] {
+    (factors.first ?? []).indices.compactMap { matrix in
+      Factors.sum(of: zip(factors, step.parts).map { $0[matrix].scaled(by: $1.factor) })
+    }
+  }
+
+  /// The changes of a matrix put together; the scales take part in the election, the weights do not.
   private func delta(_ step: CombineStep) throws(SurgeryError) -> Matrix<Double> {
     arithmetic.combined(
-      zip(try factors(step), step.parts).map { $0.scaled(by: $1.scale).delta() },
+      zip(try factors(step), step.parts).map { $0[0].scaled(by: $1.scale).delta() },
       weights: step.parts.map(\.weight), name: step.first.tensorName.text)
   }
 
@@ -169,54 +178,54 @@ private struct Combination: Sendable {
     _ step: CombineStep, _ rule: RankRule, _ report: inout TensorReport
   ) throws(SurgeryError) -> FactorSpool.Pair? {
     let factors = try factors(step)
-    let weights = step.parts.map(\.factor)
     switch method {
     case .concat, .svd:
-      guard let sum = Factors.sum(of: zip(factors, weights).map { $0.scaled(by: $1) }) else {
-        return nil
-      }
-      var result = sum
+      let sums = sums(factors, step)
+      var result = sums
       if method == .svd {
-        let decomposition = try ProductSVD(sum)
-        let rank = rule.rank(for: decomposition.spectrum, orElse: step.defaultRank)
-        result = decomposition.factors(rank: min(rank, sum.up.rows, sum.down.columns))
+        let decompositions = try sums.decomposed()
+        let rank = rule.rank(for: decompositions.spectrum, orElse: step.defaultRank)
+        result = zip(decompositions, sums).map {
+          $0.factors(rank: min(rank, $1.up.rows, $1.down.columns))
+        }
       }
-      return result.rank == 0 ? nil : try stored(result, sum, step, &report)
+      return (result.first?.rank ?? 0) == 0 ? nil : try stored(result, sums, step, &report)
     case .linear:
-      guard let sum = Factors.sum(of: zip(factors, weights).map { $0.scaled(by: $1) }) else {
-        return nil
-      }
-      return try stored(onFactors(factors, weights, step), sum, step, &report)
+      return try stored(onFactors(factors, step), sums(factors, step), step, &report)
     case .ties, .dareLinear, .dareTies, .magnitudePrune:
-      return try spool.store(onFactors(factors, weights, step), like: step.dtype)
+      return try spool.store(onFactors(factors, step), like: step.dtype)
     case .tiesSVD, .dareLinearSVD, .dareTiesSVD, .magnitudePruneSVD:
       return try factored(step, rule, &report)
     }
   }
 
-  /// Stores a pair, with what it lacks of the exact sum.
+  /// Stores pairs, with what they lack of the exact sums.
   private func stored(
-    _ result: Factors<Double>, _ sum: Factors<Double>, _ step: CombineStep,
+    _ result: [Factors<Double>], _ sums: [Factors<Double>], _ step: CombineStep,
     _ report: inout TensorReport
   ) throws(SurgeryError) -> FactorSpool.Pair {
     let pair = try spool.store(result, like: step.dtype)
     report.setEnergies(
-      squaredNorm: try sum.squaredNorm(),
-      squaredResidual: try sum.squaredDistance(to: pair.rounded))
+      squaredNorm: try sums.squaredNorm(),
+      squaredResidual: try sums.squaredDistance(to: pair.rounded))
     return pair
   }
 
-  /// Both factors put together by themselves; of a negative weight the sign goes to `down` alone.
+  /// Both factors put together by themselves, those of a stack as one tensor each, as PEFT has them; of a negative weight the
+  /// sign goes to `down` alone.
   private func onFactors(
-    _ factors: [Factors<Double>], _ weights: [Double], _ step: CombineStep
-  ) -> Factors<Double> {
+    _ factors: [[Factors<Double>]], _ step: CombineStep
+  ) -> [Factors<Double>] {
+    let weights = step.parts.map(\.factor)
     let roots = weights.map { $0.magnitude.squareRoot() }
     let name = step.first.tensorName.text
-    return Factors(
-      up: arithmetic.combined(factors.map(\.up), weights: roots, name: "\(name)/up"),
-      down: arithmetic.combined(
-        factors.map(\.down), weights: zip(roots, weights).map { $1 < 0 ? -$0 : $0 },
-        name: "\(name)/down"))
+    let up = arithmetic.combined(
+      factors.map { Matrix(stacking: $0.map(\.up)) }, weights: roots, name: "\(name)/up")
+    let down = arithmetic.combined(
+      factors.map { Matrix(stacking: $0.map(\.down)) },
+      weights: zip(roots, weights).map { $1 < 0 ? -$0 : $0 }, name: "\(name)/down")
+    let count = factors.first?.count ?? 1
+    return zip(up.parted(into: count), down.parted(into: count)).map { Factors(up: $0, down: $1) }
   }
 
   /// The changes themselves put together and factored.

@@ -112,7 +112,7 @@ struct CombineStep: Sendable {
   func check(_ method: CombineRequest.Method) throws(SurgeryError) {
     for part in parts {
       let update = part.module.update
-      guard isDifference ? update is FullDifference : update.productRank != nil else {
+      guard isDifference ? update is FullDifference : update.rankOfProducts != nil else {
         throw SurgeryError(
           .unsupported, "combine.kind", "updates of this kind cannot be combined",
           file: part.adapter, tensor: part.module.name,
@@ -121,22 +121,40 @@ struct CombineStep: Sendable {
           hint: update is UnsolvedPair
             ? "convert the adapter to PEFT with --base first" : "convert --as lora first")
       }
-      guard update.rows == first.update.rows, update.columns == first.update.columns else {
+      guard update.rows == first.update.rows, update.columns == first.update.columns,
+        update.isStacked(like: first.update)
+      else {
         throw SurgeryError(
           .data, "combine.shape", "the adapters belong to different models", file: part.adapter,
           tensor: part.module.name,
           expected: "\(first.update.rows) x \(first.update.columns) as in \(parts[0].adapter)",
           found: "\(update.rows) x \(update.columns)")
       }
-      if method.worksOnFactors, !isDifference, update.productRank != first.update.productRank {
+      if update is StackedLowRank, method.prunes, !method.worksOnFactors {
+        throw SurgeryError(
+          .unsupported, "combine.kind", "\(method.rawValue) does not take stacks of experts",
+          file: part.adapter, tensor: part.module.name,
+          hint: "svd and concat add them; the methods without -svd prune their factors")
+      }
+      if method.worksOnFactors, !isDifference,
+        update.rankOfProducts != first.update.rankOfProducts
+      {
         throw SurgeryError(
           .unsupported, "combine.ranks",
           "\(method.rawValue) works on factors, which have different ranks", file: part.adapter,
           tensor: part.module.name,
-          expected: "rank \(first.update.productRank ?? 0) as in \(parts[0].adapter)",
-          found: "rank \(update.productRank ?? 0)",
+          expected: "rank \(first.update.rankOfProducts ?? 0) as in \(parts[0].adapter)",
+          found: "rank \(update.rankOfProducts ?? 0)",
           hint: "concat, svd and the -svd methods take any ranks; resize makes them equal")
       }
     }
+  }
+}
+
+extension Update {
+  /// Whether both are stacks of experts that lie the same way, or neither is one.
+  fileprivate func isStacked(like other: any Update) -> Bool {
+    guard let own = self as? StackedLowRank else { return !(other is StackedLowRank) }
+    return (other as? StackedLowRank).map(own.isStacked) ?? false
   }
 }

@@ -69,7 +69,7 @@ extension ModuleUpdate {
     result.update = try pair.update(form: form ?? self.form, isTransposed: isTransposed)
     result.extraction = nil
     result.scale = scale
-    result.alpha = scale.map { $0 * Double(pair.rounded.rank) }
+    result.alpha = scale.map { $0 * Double(pair.rank) }
     return result
   }
 }

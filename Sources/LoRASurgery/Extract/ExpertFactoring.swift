@@ -50,7 +50,7 @@ extension TensorFactoring {
       }
     }
     var report = TensorReport(
-      pair.tuned.name, .lowRank, shape: shape, reason: "\(stack.count) experts")
+      pair.tuned.name, .lowRank, shape: shape, reason: "\(stack.count, counting: "expert")")
     report.rank = rank
     report.setEnergies(squaredNorm: squaredNorm, squaredResidual: squaredResidual)
     var extracted = ExtractedTensor(

@@ -10,11 +10,17 @@ struct FactorSpool: Sendable {
   let dtype: DType?
   let allowOverflow: Bool
 
-  /// A pair that waits, with the values that its storage dtype left of it.
+  /// A pair that waits, of one matrix or of a stack, with the values that its storage dtype left of it.
   struct Pair: Sendable {
+    /// `out x rank`; in a stack the rows of one matrix after those of the other.
     var up: Factor
+    /// `rank x in`; in a stack the rows of one matrix after those of the other.
     var down: Factor
-    var rounded: Factors<Double>
+    /// One for each matrix.
+    var rounded: [Factors<Double>]
+
+    /// The rank of each matrix.
+    var rank: Int { rounded.first?.rank ?? 0 }
 
     /// The update that the pair is, in `out x in` orientation.
     func update(form: LowRank.Form, isTransposed: Bool = false) throws(SurgeryError) -> LowRank {
@@ -28,11 +34,25 @@ struct FactorSpool: Sendable {
   ///
   /// - Throws: `dtype.overflow` where finite values do not fit, unless that is allowed; what writing throws.
   func store(_ factors: Factors<Double>, like dtype: DType) throws(SurgeryError) -> Pair {
+    try store([factors], like: dtype)
+  }
+
+  /// Stores the pairs of a stack in two tensors.
+  ///
+  /// - Parameters:
+  ///   - factors: At least one pair; all of one shape and rank.
+  ///   - dtype: The dtype where none is asked for.
+  /// - Returns: The pair of the stack.
+  /// - Throws: `dtype.overflow` where finite values do not fit, unless that is allowed; what writing throws.
+  func store(_ factors: [Factors<Double>], like dtype: DType) throws(SurgeryError) -> Pair {
     let dtype = storageDType(like: dtype)
-    let (up, roundedUp) = try store(factors.up, as: dtype)
-    let (down, roundedDown) = try store(factors.down, as: dtype)
+    let (up, ups) = try store(Matrix(stacking: factors.map(\.up)), as: dtype)
+    let (down, downs) = try store(Matrix(stacking: factors.map(\.down)), as: dtype)
     return Pair(
-      up: Factor(up), down: Factor(down), rounded: Factors(up: roundedUp, down: roundedDown))
+      up: Factor(up), down: Factor(down),
+      rounded: zip(ups.parted(into: factors.count), downs.parted(into: factors.count)).map {
+        Factors(up: $0, down: $1)
+      })
   }
 
   /// Stores one matrix under the shape that it has, or a given one.
@@ -59,6 +79,27 @@ struct FactorSpool: Sendable {
   }
 
   private func storageDType(like stored: DType) -> DType { dtype ?? stored }
+}
+
+extension Matrix {
+  /// The rows of matrices of one width, those of one after those of the other.
+  init(stacking matrices: [Matrix]) {
+    self.init(
+      rows: matrices.reduce(0) { $0 + $1.rows }, columns: matrices.first?.columns ?? 0,
+      elements: matrices.count == 1 ? matrices[0].elements : matrices.flatMap(\.elements))
+  }
+
+  /// The matrices of equal height that make this one.
+  func parted(into count: Int) -> [Matrix] {
+    if count == 1 { return [self] }
+    let height = rows / count
+    return (0..<count).map { part in
+      let first = part * height * columns
+      return Matrix(
+        rows: height, columns: columns,
+        elements: Array(elements[first..<first + height * columns]))
+    }
+  }
 }
 
 extension Factors<Double> {

@@ -51,9 +51,9 @@ struct PieceSet {
       let named = missing.prefix(8).map { "\($0)/\(count)" }.joined(separator: ", ")
       throw SurgeryError(
         .missingInput, "part.missing",
-        "\(missing.count == 1 ? "a part is" : "\(missing.count) parts are") missing: \(named)"
+        "\(missing.count == 1 ? "a part is" : "\(missing.count, counting: "part") are") missing: \(named)"
           + (missing.count > 8 ? ", …" : ""),
-        expected: "\(count) parts", found: "\(present.count)",
+        expected: "\(count, counting: "part")", found: "\(present.count)",
         hint: "run the command of the missing parts again")
     }
     var holders = [Int: Piece]()
@@ -68,7 +68,8 @@ struct PieceSet {
     guard holders.count == manifest.positions else {
       throw SurgeryError(
         .data, "part.damaged", "the parts together do not hold every tensor",
-        file: pieces[0].path, expected: "\(manifest.positions) tensors", found: "\(holders.count)")
+        file: pieces[0].path, expected: "\(manifest.positions, counting: "tensor")",
+        found: "\(holders.count)")
     }
   }
 

@@ -68,7 +68,7 @@ public struct InputList: Sendable {
     let own = share
     let sizes = items.map { PathFacts(of: $0.input)?.size ?? 0 }
     let waiting = Mutex((next: 0, outcomes: [Int: Outcome<Report>]()))
-    execution.progress.begin("\(items.count) inputs", total: sizes.reduce(0, +))
+    execution.progress.begin("\(items.count, counting: "input")", total: sizes.reduce(0, +))
     try Workers(count: atOnce).run(
       steps: items.count, interruption: execution.interruption, makeState: { () }
     ) { (_, index) throws(SurgeryError) in

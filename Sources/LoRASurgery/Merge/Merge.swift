@@ -145,7 +145,7 @@ extension OperationReport {
   func mergeWarnings(_ direction: MergeRequest.Direction) -> [String] {
     if direction == .merge { return lowPrecisionWarnings }
     return lowPrecisionWarnings + [
-      "what rounding lost when merging stays lost: \(roundedElements) elements of the changed tensors "
+      "what rounding lost when merging stays lost: \(roundedElements, counting: "element") of the changed tensors "
         + "may differ from the base by a unit in the last place or more; merge --undo writes a record that restores them"
     ]
   }
@@ -157,7 +157,7 @@ extension OperationReport {
       let share = worst.survivingShare
     else { return [] }
     return [
-      "\(lost.count) tensors: the delta is below the rounding step of their dtype; of that of \(worst.tensor) "
+      "\(lost.count, counting: "tensor"): the delta is below the rounding step of their dtype; of that of \(worst.tensor) "
         + "\(Int((share * 100).rounded())) % survives (--dtype f32 keeps it, --rounding stochastic keeps it on average)"
     ]
   }

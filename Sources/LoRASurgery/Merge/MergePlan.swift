@@ -71,7 +71,7 @@ struct MergePlan {
     if kind == .folder { return configChange.map { ["config.json: \($0)"] } ?? [] }
     if companions.isEmpty { return [] }
     return [
-      "\(companions.count) files beside the tensors are not part of a single file: "
+      "a single file leaves out \(companions.count, counting: "file") beside the tensors: "
         + companions.sorted().prefix(8).joined(separator: ", ")
     ]
   }

@@ -88,7 +88,7 @@ struct ResizePlan {
           "which product of the factors is meant is only known from the base",
           file: adapter.path, tensor: unsolved.first.tensor.name.text,
           hint: "convert the adapter to PEFT with --base first")
-      } else if module.update.productRank == nil {
+      } else if module.update.rankOfProducts == nil {
         report.reason = "not low-rank (\(module.update.algorithm))"
       } else {
         steps.append(
@@ -127,19 +127,18 @@ struct ResizeStep: Sendable {
   var byteCount: Int { module.update.factors.reduce(0) { $0 + $1.tensor.info.byteCount } }
   private var dtype: DType { module.update.factors.first?.dtype ?? .f32 }
 
-  private func factors() throws(SurgeryError) -> Factors<Double> {
-    guard let factors = try module.update.productFactors(as: Double.self) else {
+  private func factors() throws(SurgeryError) -> [Factors<Double>] {
+    guard let factors = try module.update.products(as: Double.self) else {
       throw SurgeryError(.bug, "bug.resize", "no factors to resize", tensor: module.name)
     }
-    return factors.scaled(by: scale)
+    return factors.map { $0.scaled(by: scale) }
   }
 
   /// The spectrum, for a budget.
   func item(storedAs asked: DType?) throws(SurgeryError) -> RankAllocation.Item {
-    let spectrum = try ProductSVD(try factors()).spectrum
-    return RankAllocation.Item(
-      spectrum: spectrum, rule: rule, dtype: asked ?? dtype,
-      defaultRank: module.update.productRank ?? 1)
+    RankAllocation.Item(
+      spectrum: try factors().decomposed().spectrum, rule: rule, dtype: asked ?? dtype,
+      defaultRank: module.update.rankOfProducts ?? 1)
   }
 
   /// The module with the factors of its new rank; a rank of 0 leaves them as they are, to be dropped.
@@ -147,28 +146,56 @@ struct ResizeStep: Sendable {
     to given: Int?, _ spool: FactorSpool
   ) throws(SurgeryError) -> (module: ModuleUpdate, report: TensorReport) {
     let factors = try factors()
-    let decomposition = try ProductSVD(factors)
-    let own = module.update.productRank ?? factors.rank
-    let rank = given ?? rule.rank(for: decomposition.spectrum, orElse: own)
+    let decompositions = try factors.decomposed()
+    let spectrum = decompositions.spectrum
+    let own = module.update.rankOfProducts ?? 0
+    let rank = given ?? rule.rank(for: spectrum, orElse: own)
     var report = TensorReport(module.tensorName, .lowRank, shape: module.shape)
     report.rank = rank
     report.reason = rank == own ? nil : "rank \(own) to \(rank)"
-    let energy = decomposition.spectrum.totalEnergy
+    let energy = spectrum.totalEnergy
     guard rank > 0 else {
       report.action = .skipped
       report.reason = "rank \(own) to 0"
       report.setEnergies(squaredNorm: energy, squaredResidual: energy)
       return (module, report)
     }
-    let pair = try spool.store(decomposition.factors(rank: rank), like: dtype)
+    let pair = try spool.store(decompositions.map { $0.factors(rank: rank) }, like: dtype)
     report.setEnergies(
       squaredNorm: energy, squaredResidual: try factors.squaredDistance(to: pair.rounded))
     var resized = module
-    resized.update = module.update.replacingProduct(by: try pair.update(form: module.form))
+    resized.update = try module.update.replacingProducts(
+      up: pair.up, down: pair.down, form: module.form)
     resized.scale = 1
     resized.alpha = Double(rank)
     return (resized, report)
   }
+}
+
+extension [Factors<Double>] {
+  /// The decompositions of the products.
+  func decomposed() throws(SurgeryError) -> [ProductSVD<Double>] {
+    try map { (factors) throws(SurgeryError) in try ProductSVD(factors) }
+  }
+
+  /// The sum of the squared Frobenius norms of the products.
+  func squaredNorm() throws(SurgeryError) -> Double {
+    var sum = 0.0
+    for factors in self { sum += try factors.squaredNorm() }
+    return sum
+  }
+
+  /// The sum of the squared Frobenius norms of the differences to other products.
+  func squaredDistance(to others: Self) throws(SurgeryError) -> Double {
+    var sum = 0.0
+    for (own, other) in zip(self, others) { sum += try own.squaredDistance(to: other) }
+    return sum
+  }
+}
+
+extension [ProductSVD<Double>] {
+  /// The spectrum for the one rank that all matrices get.
+  var spectrum: Spectrum { count == 1 ? self[0].spectrum : Spectrum(together: map(\.spectrum)) }
 }
 
 extension ProductSVD {

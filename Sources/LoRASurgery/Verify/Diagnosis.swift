@@ -5,26 +5,35 @@ import Tensors
 
 /// Why a tensor is not what merging gives.
 ///
-/// With the base *B*, the expected delta *D* and the tensor *M*: the factor of each known mistake is tried by rounding
-/// *B + f D* as a merge would and measuring how far *M* is from it. Where none explains *M*, least squares give the factor with
-/// which *D* is in *M - B*, and what is left then tells a wrong scale from another base.
+/// With the base *B*, the expected delta *D* and the tensor *M*: the factor *f* of each known mistake is tried by rounding
+/// *B + f D* as a merge would. It explains *M* where little of *M* is left beside that, and where least squares find as much
+/// of *D* in *M - B* as in what the mistake gives, to their own uncertainty. Where none explains *M*, least squares give the
+/// factor, and what is left then tells a wrong scale from another base.
 struct Diagnosis: Sendable {
-  /// A mistake that multiplies the delta.
+  /// Mistakes that multiply the delta by the same factor.
   private struct Candidate: Sendable {
     var factor: Double
     var accident: TensorVerification.Accident
     var reason: String
     /// The squared distance of *M* from what this mistake gives.
     var squaredDistance = 0.0
+    /// The product of *D* with what this mistake changes.
+    var product = 0.0
   }
 
   private var candidates: [Candidate]
+  private var count = 0
   private var squaredDelta = 0.0
   private var squaredChange = 0.0
+  private var largestDelta = 0.0
   private var product = 0.0
   private var transposedProduct: Double?
-  /// The sum of the squares of the rounding steps of *M*, divided by 12: what rounding once adds.
-  private var squaredRounding = 0.0
+  /// How far *M* is beyond a unit in the last place from the sum that is not rounded, at most.
+  private var largestExcess = 0.0
+  /// The dtypes that *M* may have been rounded to, its own first.
+  private var grids: [Grid]
+  /// How many numbers are summed for an element of the delta.
+  private var summands = 0
 
   /// The most elements of a tensor that is held in memory to look for a transposed delta.
   private static let maximumTransposed = 1 << 26
@@ -43,13 +52,19 @@ struct Diagnosis: Sendable {
     exact.dtype = .f64
     candidates = Self.candidates(for: step)
     let (rows, columns) = (step.geometry.rows, step.geometry.columns)
+    summands = step.updates.reduce(0) { $0 + ($1.update.rank ?? min(rows, columns)) }
+    let dtype = merged.info.dtype
+    let own = Grid(dtype)
+    grids = [own] + [.bf16, .f16, .f32].map { Grid($0) }.filter { $0.isCoarser(than: own) }
+    // Each step of an update that is no sum rounds once more.
+    let roundings = step.isAdditive ? 1.0 : 4
     let isSquare = rows == columns && columns * columns <= Self.maximumTransposed
     let capacity = step.geometry.rowsPerBlock * columns
     var reader = try ElementReader<Double>(merged, capacity: capacity)
     var buffers = BlockBuffers<Double>()
     var (changes, deltas): ([Double], [Double]) = ([], [])
     var found = self
-    let rounding = MistakeRounding(merged.info.dtype)
+    let rounding = MistakeRounding(dtype)
     _ = try BlockRewriting<Double>(exact, Arithmetic(precision: .float64)).run(
       blocks: 0..<step.geometry.count, buffers: &buffers, interruption: execution.interruption
     ) { (rows, input, output) throws(SurgeryError) in
@@ -61,21 +76,27 @@ struct Diagnosis: Sendable {
       var span = actual.mutableSpan
       try reader.read(from: rows.lowerBound * columns, into: &span)
       for index in 0..<count {
+        let distance = (actual[index] - expected[index]).magnitude
+        found.largestExcess = max(
+          found.largestExcess, distance - roundings * found.grids[0].unit(at: actual[index]))
         expected[index] -= base[index]
         let (delta, change) = (expected[index], actual[index] - base[index])
+        found.largestDelta = max(found.largestDelta, delta.magnitude)
         found.squaredDelta += delta * delta
         found.squaredChange += change * change
         found.product += delta * change
-        let unit = rounding.unit(at: actual[index])
-        found.squaredRounding += unit * unit / 12
+        for grid in found.grids.indices { found.grids[grid].add(actual[index]) }
         if isSquare {
           deltas.append(delta)
           changes.append(change)
         }
       }
+      found.count += count
       for index in found.candidates.indices {
-        found.candidates[index].squaredDistance += rounding.squaredDistance(
+        let sums = rounding.sums(
           of: actual, from: base, expected, times: found.candidates[index].factor)
+        found.candidates[index].squaredDistance += sums.squaredDistance
+        found.candidates[index].product += sums.product
       }
     }
     self = found
@@ -98,6 +119,16 @@ struct Diagnosis: Sendable {
   /// How much of the expected delta is there.
   var factor: Double? { squaredDelta > 0 ? product / squaredDelta : nil }
 
+  /// Whether a merge in single precision that sums in another order may give the tensor.
+  ///
+  /// The error of a sum of *n* products is taken for at most 1 + sqrt(*n*) half units of the largest delta, as it is for BLAS
+  /// and loops in any order (Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 4.2, on rounding errors as
+  /// random); where base and delta cancel, that is many units of what is left.
+  var isRoundingOfSums: Bool {
+    guard grids[0].dtype != .f64 else { return false }
+    return largestExcess <= 0x1p-24 * (1 + Double(summands).squareRoot()) * largestDelta
+  }
+
   /// What most likely happened.
   var accident: (TensorVerification.Accident, String?) {
     if squaredChange == 0 { return (.notApplied, "the tensor is the base's") }
@@ -106,12 +137,9 @@ struct Diagnosis: Sendable {
     if let transposedProduct, transposedProduct / norms > 0.9, product / norms < 0.9 {
       return (.transposed, "the transpose of the delta was added")
     }
-    // A mistake explains the tensor where what it leaves is like rounding once or twice more, and little beside the delta.
-    let bound = min(4 * squaredRounding, 0.04 * max(squaredDelta, squaredChange))
-    if let best = candidates.min(by: { $0.squaredDistance < $1.squaredDistance }),
-      best.squaredDistance <= bound
-    {
-      return (best.accident, best.reason)
+    let explaining = candidates.filter(explains)
+    if let best = explaining.min(by: { $0.squaredDistance < $1.squaredDistance }) {
+      return (best.accident, best.factor == 1 ? lowPrecisionReason : best.reason)
     }
     let left = max(0, squaredChange - factor * factor * squaredDelta)
     if left <= max(16 * squaredRounding, 0.01 * squaredDelta) {
@@ -121,19 +149,48 @@ struct Diagnosis: Sendable {
     return (.otherBase, "tensor and base differ beyond the delta, by \(share) % of its norm")
   }
 
-  /// The mistakes that are tried; of those with the same factor the first is named.
+  /// The sum of the squares of the rounding steps of *M*, divided by 12: what rounding once adds, in the coarsest dtype that
+  /// holds all of *M*.
+  private var squaredRounding: Double { (coarser ?? grids[0]).squaredRounding }
+
+  /// What *M* was rounded to before it was stored in its own dtype.
+  private var coarser: Grid? { grids.dropFirst().first(where: \.holdsAll) }
+
+  private var lowPrecisionReason: String {
+    if let coarser {
+      return "the delta is right, but all was rounded to \(coarser.dtype) on the way"
+    }
+    return "the delta is right, but rounded more than once, or computed in low precision"
+  }
+
+  /// Whether a mistake explains the tensor.
+  private func explains(_ candidate: Candidate) -> Bool {
+    // What it leaves is like rounding a few times more, or little beside the delta: less than a tenth; and where the delta is
+    // right, less than a hundredth, which factors and product in bfloat16 keep to.
+    let share = candidate.factor == 1 ? 0.01 : 0.1
+    let size = max(1, candidate.factor * candidate.factor) * squaredDelta
+    guard candidate.squaredDistance <= max(16 * squaredRounding, share * share * size) else {
+      return false
+    }
+    // What it leaves is not more of the delta, beyond the uncertainty of least squares and a scale rounded to bfloat16.
+    let uncertainty = (candidate.squaredDistance / (Double(count) * squaredDelta)).squareRoot()
+    let shift = (product - candidate.product).magnitude / squaredDelta
+    return shift <= max(4 * uncertainty, 0x1p-9 * max(1, candidate.factor.magnitude))
+  }
+
+  /// The mistakes that are tried, of which those with the same factor share an entry.
   private static func candidates(for step: TensorStep) -> [Candidate] {
     var all = [
-      Candidate(
-        factor: 1, accident: .lowPrecision, reason: "the delta is right, but rounded more than once"
-      ),
+      Candidate(factor: 1, accident: .lowPrecision, reason: ""),
       Candidate(factor: 0, accident: .notApplied, reason: "none of the delta is there"),
       Candidate(factor: 2, accident: .mergedTwice, reason: "the delta is there twice"),
       Candidate(
         factor: -1, accident: .subtracted, reason: "the delta was taken out of the base"),
     ]
     func add(_ factor: Double, _ what: String) {
-      guard factor.isFinite, !all.contains(where: { ($0.factor - factor).magnitude < 1e-6 }) else {
+      guard factor.isFinite else { return }
+      if let same = all.firstIndex(where: { ($0.factor - factor).magnitude < 1e-6 }) {
+        if all[same].factor != 1 { all[same].reason += ", or \(what)" }
         return
       }
       all.append(
@@ -159,32 +216,53 @@ struct Diagnosis: Sendable {
   }
 }
 
-/// Rounds what a mistake would give as a merge does.
-private struct MistakeRounding: Sendable {
-  private let dtype: DType
+/// The values that a dtype has, as far as a tensor shows them.
+private struct Grid: Sendable {
+  let dtype: DType
   private let fraction: Double
+  private let least: Double
+  /// The sum of the squares of the steps at the values, divided by 12.
+  private(set) var squaredRounding = 0.0
+  /// Whether every value is one of the dtype's.
+  private(set) var holdsAll = true
 
   init(_ dtype: DType) {
     self.dtype = dtype
-    switch dtype {
-    case .bf16: fraction = 0x1p-7
-    case .f16: fraction = 0x1p-10
-    case .f32: fraction = 0x1p-23
-    case .f8e4m3: fraction = 0x1p-3
-    case .f8e5m2: fraction = 0x1p-2
-    default: fraction = 0x1p-52
-    }
+    (fraction, least) =
+      switch dtype {
+      case .bf16: (0x1p-7, 0x1p-133)
+      case .f16: (0x1p-10, 0x1p-24)
+      case .f32: (0x1p-23, 0x1p-149)
+      case .f8e4m3: (0x1p-3, 0x1p-9)
+      case .f8e5m2: (0x1p-2, 0x1p-16)
+      default: (0x1p-52, 0x1p-1074)
+      }
   }
+
+  func isCoarser(than other: Grid) -> Bool { fraction > other.fraction }
 
   /// A unit in the last place.
   func unit(at value: Double) -> Double {
-    value == 0 || !value.isFinite ? 0 : value.magnitude.binade * fraction
+    value == 0 || !value.isFinite ? 0 : max(value.magnitude.binade * fraction, least)
   }
 
-  /// How far elements are from base plus factor times delta, rounded once.
-  func squaredDistance(
+  mutating func add(_ value: Double) {
+    let unit = unit(at: value)
+    squaredRounding += unit * unit / 12
+    if holdsAll, unit > 0 { holdsAll = value.truncatingRemainder(dividingBy: unit) == 0 }
+  }
+}
+
+/// Rounds what a mistake would give as a merge does.
+private struct MistakeRounding: Sendable {
+  private let dtype: DType
+
+  init(_ dtype: DType) { self.dtype = dtype }
+
+  /// How far elements are from base plus factor times delta, rounded once, and the product of the delta with what that changes.
+  func sums(
     of actual: [Double], from base: [Double], _ delta: [Double], times factor: Double
-  ) -> Double {
+  ) -> (squaredDistance: Double, product: Double) {
     var values = base
     for index in values.indices { values[index] += factor * delta[index] }
     var bytes = [UInt8](repeating: 0, count: dtype.byteCount(ofElements: values.count) ?? 0)
@@ -193,11 +271,12 @@ private struct MistakeRounding: Sendable {
     _ = Double.narrow(values.span, to: dtype, into: &raw)
     var span = values.mutableSpan
     unsafe Double.widen(bytes.span.bytes, from: dtype, into: &span)
-    var sum = 0.0
+    var (squaredDistance, product) = (0.0, 0.0)
     for index in actual.indices {
       let distance = actual[index] - values[index]
-      sum += distance * distance
+      squaredDistance += distance * distance
+      product += delta[index] * (values[index] - base[index])
     }
-    return sum
+    return (squaredDistance, product)
   }
 }

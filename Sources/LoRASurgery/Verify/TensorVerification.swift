@@ -62,6 +62,11 @@ extension TensorVerification {
     }
     let diagnosis = try Diagnosis(step, merged, execution)
     factor = diagnosis.factor
+    if diagnosis.isRoundingOfSums {
+      verdict = .close
+      reason = "sums rounded in another order, at most \(maximumUnits ?? 0, counting: "unit") apart"
+      return
+    }
     (accident, reason) = diagnosis.accident
   }
 }

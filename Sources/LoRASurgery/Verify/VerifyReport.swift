@@ -6,7 +6,7 @@ public struct TensorVerification: Sendable, Codable {
   public enum Verdict: String, Sendable, Codable, CaseIterable {
     /// Every element has the expected bits.
     case exact
-    /// No element is more than one unit in the last place away.
+    /// No element is further away than one unit in the last place, or than sums of single precision in another order.
     case close
     /// Some element is further away.
     case off

@@ -34,7 +34,7 @@ struct CheckCommand: JobCommand {
         }
           + (file.problems.isEmpty
             ? [
-              "\(DisplayText.escaped(file.path)): \(Quantities.grouped(file.tensors)) tensors, no problems"
+              "\(DisplayText.escaped(file.path)): \(Quantities.counted(file.tensors, "tensor")), no problems"
             ]
             : [])
       }

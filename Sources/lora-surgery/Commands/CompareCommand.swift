@@ -81,7 +81,7 @@ struct CompareCommand: JobCommand {
     }
     let identical = report.modules.count { $0.verdict == .identical }
     lines.append(
-      "\(Quantities.grouped(report.modules.count)) tensors, \(Quantities.grouped(identical)) identical; "
+      "\(Quantities.counted(report.modules.count, "tensor")), \(Quantities.grouped(identical)) identical; "
         + "relative error of all together \(Quantities.significant(report.relativeError))")
     lines.append(
       report.equal

@@ -81,7 +81,7 @@ struct VerifyCommand: JobCommand {
       (verdict, report.modules.count { $0.verdict == verdict })
     }
     lines.append(
-      "\(Quantities.grouped(report.modules.count)) tensors: "
+      "\(Quantities.counted(report.modules.count, "tensor")): "
         + counts.filter { $0.1 > 0 }.map { "\(Quantities.grouped($0.1)) \($0.0.rawValue)" }
         .joined(separator: ", "))
     guard !report.verified else {

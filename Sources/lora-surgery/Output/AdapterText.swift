@@ -15,7 +15,7 @@ struct AdapterText {
   func lines(width: Int) -> [String] {
     var lines = [
       "  \(adapter.dialect.rawValue) adapter (\(DisplayText.escaped(adapter.reason)))",
-      "  \(adapter.algorithm), \(Quantities.grouped(adapter.modules)) modules, "
+      "  \(adapter.algorithm), \(Quantities.counted(adapter.modules, "module")), "
         + "\(Self.list("rank", adapter.ranks.map(String.init))), "
         + Self.list("alpha", adapter.alphas?.map(Self.short)) + ", "
         + Self.list("scale", adapter.scales?.map(Self.short)) + ", \(adapter.dtype)",
@@ -23,13 +23,13 @@ struct AdapterText {
     if let base = adapter.baseParameters, let share = adapter.share {
       lines.append(
         "  \(Quantities.grouped(adapter.parameters)) of "
-          + "\(Quantities.grouped(base + adapter.parameters)) parameters, "
+          + "\(Quantities.counted(base + adapter.parameters, "parameter")), "
           + "\(Quantities.decimals(share * 100, 4)) %")
     } else {
-      lines.append("  \(Quantities.grouped(adapter.parameters)) parameters")
+      lines.append("  \(Quantities.counted(adapter.parameters, "parameter"))")
     }
     if let matched = adapter.matched {
-      lines.append("  changes \(Quantities.grouped(matched)) tensors of the base")
+      lines.append("  changes \(Quantities.counted(matched, "tensor")) of the base")
     }
     if let name = adapter.baseName { lines.append("  trained on \(DisplayText.escaped(name))") }
     return lines + compactLines() + table(width: width) + [""]
@@ -50,8 +50,8 @@ struct AdapterText {
     lines.append("  " + (errors.isEmpty ? "exact" : errors.joined(separator: ", ")))
     let bytes = adapter.changes.reduce(0) { $0 + ($1.bytes ?? 0) }
     lines.append(
-      "  \(Quantities.grouped(bytes)) bytes in changes, \(Self.bits(bytes, adapter.changes)) bits a "
-        + "parameter; header \(Quantities.grouped(compact.headerBytes)) bytes")
+      "  \(Quantities.counted(bytes, "byte")) in changes, \(Self.bits(bytes, adapter.changes)) bits a "
+        + "parameter; header \(Quantities.counted(compact.headerBytes, "byte"))")
     return lines
   }
 

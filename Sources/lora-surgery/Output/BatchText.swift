@@ -17,7 +17,7 @@ struct BatchText {
     case .planned(let outstanding, let all):
       if !quiet, outstanding < all {
         Console.note(
-          "\(Quantities.grouped(all - outstanding)) of \(Quantities.grouped(all)) jobs need not run"
+          "\(Quantities.grouped(all - outstanding)) of \(Quantities.counted(all, "job")) need not run"
         )
       }
     case .finished(let job, let number, let all):
@@ -50,7 +50,7 @@ struct BatchText {
       (totals.skipped, "skipped"), (totals.planned, "to run"),
     ]
     lines.append(
-      "\(Quantities.grouped(totals.jobs)) job\(totals.jobs == 1 ? "" : "s"): "
+      "\(Quantities.counted(totals.jobs, "job")): "
         + counts.filter { $0.0 > 0 }.map { "\(Quantities.grouped($0.0)) \($0.1)" }
         .joined(separator: ", "))
     if totals.planned > 0 {

@@ -16,9 +16,9 @@ struct InspectText: Sendable {
     let parameters = file.tensors.reduce(0) { $0 + $1.shape.elementCount }
     var lines = [
       "\(DisplayText.escaped(file.path)): \(file.format)"
-        + (file.shards > 1 ? ", \(file.shards) shards" : "")
-        + ", \(Quantities.grouped(file.tensors.count)) tensors, "
-        + "\(Quantities.grouped(parameters)) parameters, \(Quantities.bytes(bytes))"
+        + (file.shards > 1 ? ", \(file.shards, counting: "shard")" : "")
+        + ", \(Quantities.counted(file.tensors.count, "tensor")), "
+        + "\(Quantities.counted(parameters, "parameter")), \(Quantities.bytes(bytes))"
     ]
     if let adapter = file.adapter {
       lines += AdapterText(adapter, verbose: verbose).lines(width: width)

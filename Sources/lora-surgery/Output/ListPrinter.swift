@@ -82,7 +82,7 @@ final class ListPrinter: Sendable {
     }
     receive(item, outcome) { report in
       "\(DisplayText.escaped(item.input)) -> \(DisplayText.escaped(item.output ?? "-")): "
-        + "\(Quantities.grouped(report.totals.tensors)) tensors, "
+        + "\(Quantities.counted(report.totals.tensors, "tensor")), "
         + (report.output == nil
           ? "nothing was written" : "wrote \(Quantities.bytes(report.totals.bytesWritten))")
     }

@@ -1,3 +1,5 @@
+import Tensors
+
 /// Numbers as people read them.
 enum Quantities {
   /// Bytes in powers of 1000, as disks and files are measured: `2.2 GB`.
@@ -22,6 +24,11 @@ enum Quantities {
       out.append(digit)
     }
     return out
+  }
+
+  /// A whole number with its thousands apart and what it counts, given in the singular: `1,234 tensors`.
+  static func counted(_ number: Int, _ noun: String) -> String {
+    "\(grouped(number)) \(DisplayText.noun(noun, after: number))"
   }
 
   /// A number with a fixed count of decimals, rounded to nearest.

@@ -56,7 +56,7 @@ struct ReportText {
   private var summary: [String] {
     let totals = report.totals
     var lines = [
-      "\(Quantities.grouped(totals.tensors)) tensors, \(Quantities.grouped(totals.changed)) of them "
+      "\(Quantities.counted(totals.tensors, "tensor")), \(Quantities.grouped(totals.changed)) of them "
         + outcome
     ]
     if let delta = totals.deltaNorm, let residual = totals.residualNorm,
@@ -69,13 +69,13 @@ struct ReportText {
     for adapter in report.adapters ?? [] {
       lines.append(
         "\(DisplayText.escaped(adapter.path)): applied \(Quantities.grouped(adapter.applied)) of "
-          + "\(Quantities.grouped(adapter.modules)) modules"
+          + Quantities.counted(adapter.modules, "module")
           + (adapter.weight == 1 ? "" : ", weight \(Quantities.significant(adapter.weight))")
           + (adapter.excluded == 0 ? "" : "; \(adapter.excluded) not selected"))
     }
     if let undo = totals.undoBytes { lines.append("undo record: \(Quantities.bytes(undo))") }
     if let parameters = totals.parameters {
-      lines.append("\(Quantities.grouped(parameters)) parameters in the adapter")
+      lines.append("\(Quantities.counted(parameters, "parameter")) in the adapter")
     }
     lines.append(
       isPlan

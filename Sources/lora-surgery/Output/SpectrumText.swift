@@ -98,7 +98,7 @@ struct SpectrumText {
   private var summary: [String] {
     let totals = report.totals
     var lines = [
-      "\(Quantities.grouped(totals.tensors)) tensors, \(Quantities.grouped(totals.changed)) of them "
+      "\(Quantities.counted(totals.tensors, "tensor")), \(Quantities.grouped(totals.changed)) of them "
         + "differ, \(Quantities.grouped(totals.matrices)) as matrices; norm of the difference "
         + Quantities.significant(totals.deltaNorm)
     ]

@@ -36,7 +36,7 @@ struct PEFTBlockDiagonal {
       throw SurgeryError.adapter(
         "shape", "the blocks of a factor do not fit the other factor",
         file: second.source.file.path, key: second.name.text,
-        expected: "\(blocks) blocks (use_bdlora.nblocks)",
+        expected: "\(blocks, counting: "block") (use_bdlora.nblocks)",
         found: "\(first.info.shape) and \(second.info.shape)")
     }
     let inner = rank / blocks

@@ -62,7 +62,7 @@ struct PEFTExperts {
     else {
       throw SurgeryError.adapter(
         "shape", "the factors of a parameter do not fit the rank", key: down.name.text,
-        expected: "a multiple of \(rank) rows (r)", found: "\(down.info.shape)")
+        expected: "a multiple of \(rank, counting: "row") (r)", found: "\(down.info.shape)")
     }
     let update: any Update =
       down.info.shape.rows == rank

@@ -56,8 +56,7 @@ enum DiffusersReader: DialectReader {
       missingAlpha: { adapter, count in
         adapter.modules.count == count
           ? nil
-          : "modules have no alpha; their scale is 1, where diffusers would take the alpha that "
-            + "most others have"
+          : "scale 1, where diffusers would take the alpha that most others have"
       }, target: target)
     return adapter
   }

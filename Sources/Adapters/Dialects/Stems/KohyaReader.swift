@@ -38,6 +38,7 @@ enum KohyaReader: DialectReader {
       path: files.path, modules: [], provenance: .init(dialect: .kohya, reason: reason))
     adapter.provenance.metadata = files.metadata
     adapter.provenance.baseName = files.metadata["ss_sd_model_name"]
+    adapter.provenance.baseHash = files.metadata["ss_sd_model_hash"]
     adapter.provenance.warnings = files.file.warnings + modules.warnings
     var builder = StemBuilder(
       file: files.file.file.path, options: try ModuleOptions(options))

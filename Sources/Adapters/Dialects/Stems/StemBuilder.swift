@@ -24,13 +24,13 @@ struct StemBuilder {
   /// - Parameters:
   ///   - modules: The stems with their tensors.
   ///   - adapter: Gets the modules and the warnings.
-  ///   - missingAlpha: What the warning says of modules without alpha, after their number; none where it says `nil`.
+  ///   - missingAlpha: What the warning says of the scale of modules without alpha; no warning where it says `nil`.
   ///   - target: What a stem names.
   /// - Throws: What the tensors of a stem are refused with.
   mutating func build(
     _ modules: StemModules, into adapter: inout Adapter,
     missingAlpha: (_ adapter: Adapter, _ count: Int) -> String? = { _, _ in
-      "modules have no alpha; their scale is 1"
+      "scale 1"
     },
     target: (_ stem: String) -> TargetReference
   ) throws(SurgeryError) {
@@ -39,7 +39,8 @@ struct StemBuilder {
     }
     adapter.provenance.warnings += warnings
     if modulesWithoutAlpha > 0, let text = missingAlpha(adapter, modulesWithoutAlpha) {
-      adapter.provenance.warnings.append("\(modulesWithoutAlpha) \(text)")
+      adapter.provenance.warnings.append(
+        "\(modulesWithoutAlpha, counting: "module") without alpha: \(text)")
     }
   }
 

@@ -56,7 +56,7 @@ struct StemModules: Sendable {
       }
     }
     if bundled > 0 {
-      warnings.append("\(bundled) tensors of bundled embeddings (bundle_emb) are left out")
+      warnings.append("left out: \(bundled, counting: "tensor") of bundled embeddings (bundle_emb)")
     }
   }
 
@@ -64,7 +64,8 @@ struct StemModules: Sendable {
   func refusePlain() throws(SurgeryError) {
     guard let first = plain.first else { return }
     throw SurgeryError.adapter(
-      "unknown-key", "\(plain.count) tensors have names of no kind that this dialect has",
+      "unknown-key",
+      "the dialect has no names of the kind that \(plain.count, counting: "tensor") of the file have",
       file: file, key: first.name.text, expected: "a tail such as .lora_down.weight or .alpha",
       found: plain.map(\.name.text).listed(limit: 4), hint: "--from names another dialect")
   }

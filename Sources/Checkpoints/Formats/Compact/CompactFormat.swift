@@ -100,7 +100,7 @@ struct CompactPreamble: Hashable {
     guard bytes.count >= CompactFormat.preambleSize else {
       throw SurgeryError.lra(
         "short", "the file is shorter than its preamble",
-        expected: "\(CompactFormat.preambleSize) bytes", found: "\(bytes.count) bytes",
+        expected: "\(CompactFormat.preambleSize) bytes", found: "\(bytes.count, counting: "byte")",
         hint: "download it again")
     }
     let version = bytes.littleEndian32(at: 8) & 0xFFFF
@@ -148,8 +148,8 @@ struct CompactPreamble: Hashable {
   private func checkPlaces(said: UInt64, fileSize: UInt64) throws(SurgeryError) {
     guard said == fileSize else {
       throw SurgeryError.lra(
-        "size", "the file has another size than it says", expected: "\(said) bytes",
-        found: "\(fileSize) bytes", offset: 40, hint: "download it again")
+        "size", "the file has another size than it says", expected: "\(said, counting: "byte")",
+        found: "\(fileSize, counting: "byte")", offset: 40, hint: "download it again")
     }
     let (end, overflow) = headerOffset.addingReportingOverflow(storedHeaderSize)
     guard !overflow, end == fileSize, headerOffset >= UInt64(CompactFormat.preambleSize),
@@ -168,7 +168,7 @@ struct CompactPreamble: Hashable {
     else {
       throw SurgeryError.lra(
         "header-too-large", "the header's text is too large for its stored bytes",
-        expected: "2 to \(limit) bytes", found: "\(headerSize) bytes", offset: 32)
+        expected: "2 to \(limit) bytes", found: "\(headerSize, counting: "byte")", offset: 32)
     }
   }
 }

@@ -95,8 +95,9 @@ enum CompactPlane {
     var position = start + count * wordSize
     guard position <= page.count else {
       throw SurgeryError.lra(
-        "page", "a page is shorter than the words of its planes", expected: "\(position) bytes",
-        found: "\(page.count) bytes")
+        "page", "a page is shorter than the words of its planes",
+        expected: "\(position, counting: "byte")",
+        found: "\(page.count, counting: "byte")")
     }
     var planes: [Stored] = []
     for index in 0..<count {
@@ -107,16 +108,17 @@ enum CompactPlane {
       }
       guard size <= page.count - position else {
         throw SurgeryError.lra(
-          "page", "a plane reaches beyond its page", expected: "\(page.count - position) bytes",
-          found: "\(size) bytes")
+          "page", "a plane reaches beyond its page",
+          expected: "\(page.count - position, counting: "byte")",
+          found: "\(size, counting: "byte")")
       }
       planes.append(Stored(method: method, range: position..<(position + size)))
       position += size
     }
     guard position == page.count else {
       throw SurgeryError.lra(
-        "page", "bytes follow the planes of a page", expected: "\(position) bytes",
-        found: "\(page.count) bytes")
+        "page", "bytes follow the planes of a page", expected: "\(position, counting: "byte")",
+        found: "\(page.count, counting: "byte")")
     }
     return planes
   }
@@ -153,8 +155,8 @@ enum CompactPlane {
 
   private static func wrongSize(_ plane: Stored, expected: Int) -> SurgeryError {
     .lra(
-      "page", "a plane of a page has a wrong size", expected: "\(expected) bytes",
-      found: "\(plane.range.count) bytes")
+      "page", "a plane of a page has a wrong size", expected: "\(expected, counting: "byte")",
+      found: "\(plane.range.count, counting: "byte")")
   }
 
   /// Inflates one stream that must give exactly `target` and end exactly with its input.
@@ -192,8 +194,9 @@ enum CompactPlane {
     }
     guard written == target.byteCount, read == input.byteCount else {
       throw SurgeryError.lra(
-        "deflate", "a deflated plane has a wrong size", expected: "\(target.byteCount) bytes",
-        found: "\(written) bytes")
+        "deflate", "a deflated plane has a wrong size",
+        expected: "\(target.byteCount, counting: "byte")",
+        found: "\(written, counting: "byte")")
     }
   }
 }

@@ -44,7 +44,8 @@ extension CompactHeader {
         throw error.id == "lra.deflate"
           ? SurgeryError.lra(
             "header-deflate", "the header does not inflate to the size it says",
-            expected: "\(preamble.headerSize) bytes", offset: preamble.headerOffset) : error
+            expected: "\(preamble.headerSize, counting: "byte")", offset: preamble.headerOffset)
+          : error
       }
     }
     try self.init(parsing: text, preamble: preamble, fileSize: file.size)

@@ -140,7 +140,7 @@ final class CompactWriter: TensorFileWriter {
         throw SurgeryError(
           .unsupported, "lra.header-too-large", "the header would exceed the format's limit",
           expected: "at most \(CompactFormat.maximumHeaderSize) bytes",
-          found: "\(text.count) bytes")
+          found: "\(text.count, counting: "byte")")
       }
       var stored = try Self.deflated(text)
       if stored.count >= text.count

@@ -100,7 +100,7 @@ enum QuantisedPage {
     guard page.count >= count * rowSize else {
       throw SurgeryError.lra(
         "page", "a page is shorter than the steps of its rows",
-        expected: "\(count * rowSize) bytes", found: "\(page.count) bytes")
+        expected: "\(count * rowSize, counting: "byte")", found: "\(page.count, counting: "byte")")
     }
     var rows: [Row] = []
     for row in 0..<count {

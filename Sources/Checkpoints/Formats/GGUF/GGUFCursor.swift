@@ -29,7 +29,7 @@ struct GGUFCursor {
     }
     return SurgeryError(
       .data, id, "\(what) exceeds the rest of the file, which is malformed or truncated",
-      expected: "at most \(rest) bytes", found: needed, offset: position)
+      expected: "at most \(rest, counting: "byte")", found: needed, offset: position)
   }
 
   /// Consumes `count` bytes, which `rest` covers, and lends them to `body`.
@@ -53,7 +53,7 @@ struct GGUFCursor {
   ) throws(SurgeryError) -> Value {
     let size = MemoryLayout<Value>.size
     guard rest >= UInt64(size) else {
-      throw beyondEnd(what(), "gguf.truncated", needed: "\(size) bytes")
+      throw beyondEnd(what(), "gguf.truncated", needed: "\(size, counting: "byte")")
     }
     return try take(size) { $0.reversed().reduce(0) { $0 << 8 | Value(truncatingIfNeeded: $1) } }
   }
@@ -88,7 +88,7 @@ struct GGUFCursor {
     let length = try integer(UInt64.self, "the length of \(what)")
     guard length <= rest else {
       position = start
-      throw beyondEnd(what, "gguf.string-length", needed: "\(length) bytes")
+      throw beyondEnd(what, "gguf.string-length", needed: "\(length, counting: "byte")")
     }
     let text = try take(Int(length)) { String(validating: $0, as: UTF8.self) }
     guard let text else {

@@ -36,7 +36,7 @@ struct GGUFHeader {
     // The smallest key takes 14 bytes and the smallest tensor 24, so larger counts are lies.
     guard keyCount <= cursor.rest / 14 else {
       throw cursor.beyondEnd(
-        "the number of metadata keys", "gguf.key-count", needed: "\(keyCount) keys")
+        "the number of metadata keys", "gguf.key-count", needed: "\(keyCount, counting: "key")")
     }
     for _ in 0..<keyCount { try readKey(&cursor) }
     texts = metadata.texts
@@ -47,7 +47,7 @@ struct GGUFHeader {
     try readAlignment()
     guard tensorCount <= cursor.rest / 24 else {
       throw cursor.beyondEnd(
-        "the number of tensors", "gguf.tensor-count", needed: "\(tensorCount) tensors")
+        "the number of tensors", "gguf.tensor-count", needed: "\(tensorCount, counting: "tensor")")
     }
     var offsets: [UInt64] = []
     var names = Set<TensorName>()
@@ -88,7 +88,8 @@ struct GGUFHeader {
       throw SurgeryError(
         .data, "gguf.key", "a metadata key is malformed",
         expected: "1 to 65535 bytes without NUL",
-        found: "\(key.utf8.count) bytes: \"\(DisplayText.escaped(key, limit: 40))\"", offset: start)
+        found: "\(key.utf8.count, counting: "byte"): \"\(DisplayText.escaped(key, limit: 40))\"",
+        offset: start)
     }
     guard metadata[key] == nil else {
       throw SurgeryError(
@@ -120,7 +121,7 @@ struct GGUFHeader {
       throw SurgeryError(
         .data, "gguf.name", "the tensor's name is malformed", tensor: name.text,
         expected: "at most \(maximumNameLength) bytes without NUL",
-        found: "\(name.text.utf8.count) bytes", offset: start)
+        found: "\(name.text.utf8.count, counting: "byte")", offset: start)
     }
     do throws(SurgeryError) {
       let shape = try readShape(&cursor)
@@ -132,7 +133,8 @@ struct GGUFHeader {
         guard row % type.elementsPerBlock == 0 else {
           throw SurgeryError(
             .data, "gguf.block", "the rows of type \(type.name) are not whole blocks",
-            expected: "a multiple of \(type.elementsPerBlock) elements", found: "\(row) elements")
+            expected: "a multiple of \(type.elementsPerBlock, counting: "element")",
+            found: "\(row, counting: "element")")
         }
       }
       guard let info = TensorInfo(name: name, dtype: dtype, shape: shape) else {
@@ -215,8 +217,8 @@ struct GGUFHeader {
         }
         throw SurgeryError(
           .data, "gguf.truncated", "the tensor's data ends beyond the file, which is truncated",
-          tensor: info.name.text, expected: "\(position) + \(bytes) bytes",
-          found: "\(fileSize) bytes", hint: "download the file again")
+          tensor: info.name.text, expected: "\(position) + \(bytes, counting: "byte")",
+          found: "\(fileSize, counting: "byte")", hint: "download the file again")
       }
       entries[index].offset = position
       position = (position + bytes + unit - 1) / unit * unit
@@ -224,7 +226,8 @@ struct GGUFHeader {
     guard fileSize <= position else {
       throw SurgeryError(
         .data, "gguf.trailing", "trailing bytes after the last tensor",
-        expected: "\(position) bytes", found: "\(fileSize) bytes", offset: position)
+        expected: "\(position, counting: "byte")", found: "\(fileSize, counting: "byte")",
+        offset: position)
     }
   }
 }

@@ -86,7 +86,7 @@ extension GGUFArray {
       let start = cursor.position
       let count = try cursor.integer(UInt64.self, "the length of \(what)")
       guard count <= cursor.rest / type.minimumSize else {
-        throw cursor.beyondEnd(what, "gguf.array-length", needed: "\(count) elements")
+        throw cursor.beyondEnd(what, "gguf.array-length", needed: "\(count, counting: "element")")
       }
       if type == .array {
         open.append(Open(missing: count))

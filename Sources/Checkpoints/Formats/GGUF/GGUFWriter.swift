@@ -45,7 +45,8 @@ struct GGUFWriter: TensorFileWriter {
     guard dataStart <= GGUFCursor.maximumHeaderLength else {
       throw SurgeryError(
         .unsupported, "gguf.header-too-large", "the header would be too large",
-        expected: "at most \(GGUFCursor.maximumHeaderLength) bytes", found: "\(dataStart) bytes")
+        expected: "at most \(GGUFCursor.maximumHeaderLength) bytes",
+        found: "\(dataStart, counting: "byte")")
     }
     offsets = relative.map { dataStart + $0 }
     file = try makeFile(dataStart + position)
@@ -90,7 +91,7 @@ struct GGUFWriter: TensorFileWriter {
       throw SurgeryError(
         .unsupported, "gguf.name", "GGUF cannot hold a tensor with this name",
         expected: "at most \(GGUFHeader.maximumNameLength) bytes without NUL",
-        found: "\(info.name.text.utf8.count) bytes", hint: "--rename shortens it")
+        found: "\(info.name.text.utf8.count, counting: "byte")", hint: "--rename shortens it")
     }
     guard info.shape.rank <= Int(GGUFHeader.maximumDimensions) else {
       throw SurgeryError(

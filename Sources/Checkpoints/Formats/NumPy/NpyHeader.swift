@@ -32,7 +32,7 @@ struct NpyHeader {
     guard preamble.count >= 10 else {
       throw SurgeryError(
         .data, "npy.short", "the npy array is truncated in its header",
-        expected: "at least 10 bytes", found: "\(size) bytes")
+        expected: "at least 10 bytes", found: "\(size, counting: "byte")")
     }
     let (major, minor) = (preamble[6], preamble[7])
     guard 1...3 ~= major, minor == 0 else {
@@ -44,13 +44,14 @@ struct NpyHeader {
     guard preamble.count >= start else {
       throw SurgeryError(
         .data, "npy.short", "the npy array is truncated in its header",
-        expected: "at least \(start) bytes", found: "\(size) bytes")
+        expected: "at least \(start) bytes", found: "\(size, counting: "byte")")
     }
     let length = preamble[8..<start].reversed().reduce(0) { $0 << 8 | Int($1) }
     guard UInt64(length) <= size - UInt64(start) else {
       throw SurgeryError(
         .data, "npy.header-length", "the header length exceeds the size of the npy array",
-        expected: "at most \(size - UInt64(start)) bytes", found: "\(length) bytes", offset: 8)
+        expected: "at most \(size - UInt64(start), counting: "byte")",
+        found: "\(length, counting: "byte")", offset: 8)
     }
     // UTF-8 takes up to four bytes a character.
     guard length <= maximumLength * (major == 3 ? 4 : 1) else { throw tooLong(length) }
@@ -126,7 +127,8 @@ struct NpyHeader {
         isShort
           ? "the data is truncated: shape \(shape) of \(dtype) needs more"
           : "trailing bytes after the data of shape \(shape) of \(dtype)",
-        expected: "\(byteCount) bytes", found: "\(available) bytes", offset: UInt64(bytes.count))
+        expected: "\(byteCount, counting: "byte")", found: "\(available, counting: "byte")",
+        offset: UInt64(bytes.count))
     }
   }
 

@@ -28,24 +28,26 @@ struct SafetensorsHeader {
     guard file.size >= 8 else {
       throw SurgeryError(
         .data, "st.short", "too short for a safetensors file", expected: "at least 8 bytes",
-        found: "\(file.size) bytes")
+        found: "\(file.size, counting: "byte")")
     }
     let length = try file.bytes(at: 0, count: 8).reversed().reduce(0) { $0 << 8 | UInt64($1) }
     guard length <= file.size - 8 else {
       throw SurgeryError(
         .data, "st.header-length",
         "the header length exceeds the file size; this is no safetensors file, or it is truncated",
-        expected: "at most \(file.size - 8) bytes", found: "\(length) bytes", offset: 0)
+        expected: "at most \(file.size - 8, counting: "byte")",
+        found: "\(length, counting: "byte")", offset: 0)
     }
     guard length <= Self.maximumLength else {
       throw SurgeryError(
         .data, "st.header-too-large", "the header length exceeds the format's limit",
-        expected: "at most \(Self.maximumLength) bytes", found: "\(length) bytes", offset: 0)
+        expected: "at most \(Self.maximumLength) bytes", found: "\(length, counting: "byte")",
+        offset: 0)
     }
     guard length >= 2 else {
       throw SurgeryError(
         .data, "st.header-length", "the header is too short for a JSON object",
-        expected: "at least 2 bytes", found: "\(length) bytes", offset: 0)
+        expected: "at least 2 bytes", found: "\(length, counting: "byte")", offset: 0)
     }
     dataOffset = 8 + length
     let text = try file.bytes(at: 8, count: Int(length))
@@ -168,7 +170,7 @@ struct SafetensorsHeader {
       {
         throw SurgeryError(
           .data, "st.sub-byte", "the elements of \(dtype) do not fill whole bytes",
-          found: "\(shape.elementCount) elements")
+          found: "\(shape.elementCount, counting: "element")")
       }
       throw SurgeryError(
         .data, "st.overflow", "shape \(shape) of \(dtype) takes 2^63 bits or more")
@@ -176,7 +178,8 @@ struct SafetensorsHeader {
     guard UInt64(info.byteCount) == range[1] - range[0] else {
       throw SurgeryError(
         .data, "st.size", "data_offsets do not agree with shape \(shape) of \(dtype)",
-        expected: "\(info.byteCount) bytes", found: "\(range[1] - range[0]) bytes")
+        expected: "\(info.byteCount, counting: "byte")",
+        found: "\(range[1] - range[0], counting: "byte")")
     }
     return Entry(info: info, begin: range[0], end: range[1])
   }
@@ -192,8 +195,8 @@ struct SafetensorsHeader {
       if entry.end > dataSize {
         throw SurgeryError(
           .data, "st.truncated", "the data ends beyond the file, which is truncated",
-          tensor: entry.info.name.text, expected: "\(entry.end) bytes of data",
-          found: "\(dataSize) bytes of data", hint: "download the file again")
+          tensor: entry.info.name.text, expected: "\(entry.end, counting: "byte") of data",
+          found: "\(dataSize, counting: "byte") of data", hint: "download the file again")
       }
       guard entry.begin == position else {
         let isHole = entry.begin > position
@@ -209,7 +212,8 @@ struct SafetensorsHeader {
     guard position == dataSize else {
       throw SurgeryError(
         .data, "st.trailing", "trailing bytes after the last tensor",
-        expected: "\(dataOffset + position) bytes", found: "\(dataOffset + dataSize) bytes",
+        expected: "\(dataOffset + position, counting: "byte")",
+        found: "\(dataOffset + dataSize, counting: "byte")",
         offset: dataOffset + position)
     }
   }

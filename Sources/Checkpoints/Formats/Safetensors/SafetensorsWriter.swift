@@ -77,7 +77,7 @@ struct SafetensorsWriter: TensorFileWriter {
         throw SurgeryError(
           .unsupported, "st.header-too-large", "the header would exceed the format's limit",
           expected: "at most \(SafetensorsHeader.maximumLength) bytes",
-          found: "\(bytes.count) bytes",
+          found: "\(bytes.count, counting: "byte")",
           hint: "--max-shard-size splits the output")
       }
       let length = UInt64(bytes.count)

@@ -70,7 +70,7 @@ struct PickleInput {
     guard let source, count <= rest else {
       throw SurgeryError(
         .data, "pickle.truncated", "the pickle ends early", expected: "\(count) more bytes",
-        found: "\(rest) bytes")
+        found: "\(rest, counting: "byte")")
     }
     let wanted = min(max(count, Self.bufferSize), rest)
     buffer = try source.file.bytes(at: source.offset + UInt64(position), count: wanted)

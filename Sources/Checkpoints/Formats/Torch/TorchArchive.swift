@@ -108,7 +108,7 @@ private struct TorchArchive {
       guard machine.input.rest == 0 else {
         throw SurgeryError(
           .data, "pickle.trailing", "bytes follow the pickle's end",
-          found: "\(machine.input.rest) bytes", offset: UInt64(machine.input.position))
+          found: "\(machine.input.rest, counting: "byte")", offset: UInt64(machine.input.position))
       }
       return (value, machine.heap)
     } catch {

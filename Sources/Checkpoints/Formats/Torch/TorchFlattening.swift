@@ -60,7 +60,7 @@ struct TorchFlattening {
     }
     if !leftOut.isEmpty {
       warnings.append(
-        "\(leftOut.count) values that are no tensors were left out (\(Self.sample(leftOut)))")
+        "left out since no tensor: \(leftOut.count, counting: "value") (\(Self.sample(leftOut)))")
     }
   }
 
@@ -112,7 +112,7 @@ struct TorchFlattening {
     if !aside.tensors.isEmpty {
       warnings.append(
         """
-        the tensors are those under "\(wrapper)"; \(aside.tensors.count) others were left out \
+        the tensors are those under "\(wrapper)"; left out: \(aside.tensors.count, counting: "other") \
         (\(Self.sample(aside.tensors.prefix(4).map(\.name.text))))
         """)
     }

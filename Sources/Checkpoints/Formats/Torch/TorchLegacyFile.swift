@@ -118,7 +118,8 @@ struct TorchLegacyFile {
     guard position == file.size else {
       throw SurgeryError(
         .data, "torch.trailing", "trailing bytes after the last storage",
-        expected: "\(position) bytes", found: "\(file.size) bytes", offset: position)
+        expected: "\(position, counting: "byte")", found: "\(file.size, counting: "byte")",
+        offset: position)
     }
   }
 

@@ -71,7 +71,7 @@ struct TorchTensors {
     return (
       tensors,
       [
-        "\(shared.count) tensors share their storage with another (tied weights or views): \(sample)"
+        "\(shared.count, counting: "tensor") in the storage of another (tied weights or views): \(sample)"
       ]
     )
   }
@@ -162,7 +162,7 @@ struct TorchTensors {
         .data, "torch.storage-size",
         "the storage \"\(DisplayText.escaped(storage.key))\" has another size than the pickle says",
         expected: "\(storage.elementCount) elements of \(unit) bytes",
-        found: "\(bytes.byteCount) bytes")
+        found: "\(bytes.byteCount, counting: "byte")")
     }
     return bytes
   }
@@ -212,7 +212,7 @@ struct TorchTensors {
     guard !overflows, isEmpty ? last <= available : last < available else {
       throw SurgeryError(
         .data, "torch.view", "the tensor reaches beyond its storage",
-        expected: "at most \(available) elements",
+        expected: "at most \(available, counting: "element")",
         found: overflows ? "an offset or stride out of range" : "element \(last)")
     }
   }
@@ -225,7 +225,7 @@ struct TorchTensors {
     guard !overflow, total <= limit else {
       throw SurgeryError(
         .data, "torch.expanded", "the tensors expand to far more bytes than the file has",
-        expected: "at most \(limit) bytes", found: "\(overflow ? .max : total) bytes")
+        expected: "at most \(limit) bytes", found: "\(overflow ? .max : total, counting: "byte")")
     }
     expanded = total
   }
