@@ -142,7 +142,9 @@ struct Diagnosis: Sendable {
       return (best.accident, best.factor == 1 ? lowPrecisionReason : best.reason)
     }
     let left = max(0, squaredChange - factor * factor * squaredDelta)
-    if left <= max(16 * squaredRounding, 0.01 * squaredDelta) {
+    if left <= max(16 * squaredRounding, 0.01 * squaredDelta),
+      (factor - 1).magnitude > uncertainty(leaving: left, of: factor)
+    {
       return (.wrongScale, "factor \(Self.significant(factor)) of the expected delta")
     }
     let share = Int(((left / squaredDelta).squareRoot() * 100).rounded())
@@ -172,10 +174,15 @@ struct Diagnosis: Sendable {
     guard candidate.squaredDistance <= max(16 * squaredRounding, share * share * size) else {
       return false
     }
-    // What it leaves is not more of the delta, beyond the uncertainty of least squares and a scale rounded to bfloat16.
-    let uncertainty = (candidate.squaredDistance / (Double(count) * squaredDelta)).squareRoot()
+    // What it leaves is not more of the delta.
     let shift = (product - candidate.product).magnitude / squaredDelta
-    return shift <= max(4 * uncertainty, 0x1p-9 * max(1, candidate.factor.magnitude))
+    return shift <= uncertainty(leaving: candidate.squaredDistance, of: candidate.factor)
+  }
+
+  /// How far from a factor that of least squares may be: four standard deviations, or what rounding a scale to bfloat16 does.
+  private func uncertainty(leaving squaredDistance: Double, of factor: Double) -> Double {
+    let deviation = (squaredDistance / (Double(count) * squaredDelta)).squareRoot()
+    return max(4 * deviation, 0x1p-9 * max(1, factor.magnitude))
   }
 
   /// The mistakes that are tried, of which those with the same factor share an entry.

@@ -65,8 +65,8 @@ struct StemModules: Sendable {
     guard let first = plain.first else { return }
     throw SurgeryError.adapter(
       "unknown-key",
-      "the dialect has no names of the kind that \(plain.count, counting: "tensor") of the file have",
-      file: file, key: first.name.text, expected: "a tail such as .lora_down.weight or .alpha",
+      "names of no kind that this dialect has, of \(plain.count, counting: "tensor")", file: file,
+      key: first.name.text, expected: "a tail such as .lora_down.weight or .alpha",
       found: plain.map(\.name.text).listed(limit: 4), hint: "--from names another dialect")
   }
 }
