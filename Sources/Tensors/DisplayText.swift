@@ -25,6 +25,7 @@ public enum DisplayText {
   /// - Parameters:
   ///   - noun: The singular of a noun whose plural takes an s.
   ///   - number: The number that it follows.
+  /// - Returns: The noun in the number that fits.
   public static func noun(_ noun: String, after number: some BinaryInteger) -> String {
     number == 1 ? noun : noun + "s"
   }
