@@ -186,8 +186,9 @@ struct SubspaceSearch {
 }
 
 /// Where a block holds more than one in this many directions of the shorter side, its Gram matrix is formed at once: two
-/// blocks read would cost more than half of it, and could not be told to be enough before a third.
-private let gramShare = 16
+/// blocks read cost nearly a third of it, and without a gap behind the wanted directions, as in the spectra of most fine-tunes,
+/// four or more would be read.
+private let gramShare = 28
 
 /// Passes over the sketch: more would only resolve what the sketch has and the matrix has not.
 private let sketchPasses = 4
