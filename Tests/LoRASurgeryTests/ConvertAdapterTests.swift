@@ -98,6 +98,51 @@ struct ConvertAdapterTests {
     }
   }
 
+  /// A base of which there is nothing but its configuration.
+  private static func configuration(_ text: String, in folder: TemporaryFolder) throws {
+    try FileManager.default.createDirectory(
+      atPath: folder("base"), withIntermediateDirectories: false)
+    try text.write(toFile: folder("base/config.json"), atomically: true, encoding: .utf8)
+  }
+
+  /// Rows of 32 and more become blocks, shorter ones float16, as llama.cpp's converter has it.
+  @Test func ggufTakesBlocksOfEightBits() throws {
+    let folder = try TemporaryFolder()
+    var random = SeededGenerator(3)
+    let module = "base_model.model.model.layers.0.mlp.down_proj"
+    let down = TestTensor(
+      name: TensorName("\(module).lora_A.weight"), shape: [2, 64], values: random.values(128))
+    let up = TestTensor(
+      name: TensorName("\(module).lora_B.weight"), shape: [16, 2], values: random.values(32))
+    try TestModels.write([down, up], to: folder("factors.safetensors"))
+    try Self.configuration(#"{"model_type": "qwen2"}"#, in: folder)
+    func convert(to name: String, _ dialect: Dialect) throws {
+      try Self.convert(folder("factors.safetensors"), to: folder(name), dialect) {
+        $0.base = dialect == .gguf ? folder("base") : nil
+        $0.adapterOptions.alphas = [.init(value: 2)]
+        $0.dtype = .blockQuantised(.q8_0)
+      }
+    }
+    try convert(to: "out.gguf", .gguf)
+    let stored = try Checkpoint(opening: folder("out.gguf"))
+    let dtypes = stored.tensors.map { "\($0.name) \($0.storedDType)" }
+    #expect(
+      dtypes.sorted() == [
+        "blk.0.ffn_down.weight.lora_a Q8_0", "blk.0.ffn_down.weight.lora_b F16",
+      ])
+    let values = try TestModels.values("blk.0.ffn_down.weight.lora_a", in: folder("out.gguf"))
+    for (start, row) in [0, 32, 64, 96].map({ ($0, $0..<$0 + 32) }) {
+      let largest = down.values[row].map { abs($0) }.max() ?? 0
+      for index in start..<start + 32 {
+        // Half a step, and what float16 leaves of it.
+        #expect(abs(values[index] - down.values[index]) <= largest * (0.5 / 127 + 1.0 / 2048))
+      }
+    }
+    let refused = surgeryError { try convert(to: "kohya.safetensors", .kohya) }
+    #expect(refused?.id == "dtype.factors" && refused?.kind == .usage)
+    #expect(!folder.contents.contains("kohya.safetensors"))
+  }
+
   @Test func ggufWithoutTheModelIsRefused() throws {
     let folder = try TemporaryFolder()
     try Self.llama(in: folder)

@@ -88,6 +88,13 @@ extension Adapter {
       throw SurgeryError.unsupportedAdapter(
         "adapters of this dialect are not written", found: options.dialect.rawValue)
     }
+    if let dtype = options.dtype, !dtype.isFloatingPoint,
+      dtype != .blockQuantised(.q8_0) || writer.dialect != .gguf
+    {
+      throw SurgeryError(
+        .usage, "dtype.factors", "factors cannot be stored in this dtype",
+        found: "\(dtype) in \(writer.dialect.rawValue)")
+    }
     if let module = modules.first(where: { $0.enlargedShape != nil }), writer.dialect != .compact {
       throw SurgeryError.inexpressible(
         "a module that enlarges its base tensor", in: writer.dialect, module.name,
