@@ -105,6 +105,17 @@ struct ConvertAdapterTests {
     try text.write(toFile: folder("base/config.json"), atomically: true, encoding: .utf8)
   }
 
+  @Test func theConfigurationAloneTellsTheOrderOfRows() throws {
+    let folder = try TemporaryFolder()
+    try Self.llama(in: folder)
+    try Self.convert(folder("adapter"), to: folder("out.gguf"), .gguf) { $0.base = folder("base") }
+    try FileManager.default.removeItem(atPath: folder("base/model.safetensors"))
+    try Self.convert(folder("out.gguf"), to: folder("back"), .peft) { $0.base = folder("base") }
+    #expect(try tensorBytes(folder("back")) == tensorBytes(folder("adapter")))
+    let untold = surgeryError { try Self.convert(folder("out.gguf"), to: folder("no"), .peft) }
+    #expect(untold?.id == "adapter.no-heads" && untold?.hint?.contains("--base") == true)
+  }
+
   /// Rows of 32 and more become blocks, shorter ones float16, as llama.cpp's converter has it.
   @Test func ggufTakesBlocksOfEightBits() throws {
     let folder = try TemporaryFolder()
@@ -141,6 +152,35 @@ struct ConvertAdapterTests {
     let refused = surgeryError { try convert(to: "kohya.safetensors", .kohya) }
     #expect(refused?.id == "dtype.factors" && refused?.kind == .usage)
     #expect(!folder.contents.contains("kohya.safetensors"))
+  }
+
+  /// llama.cpp's names are those of gguf-py's `get_tensor_name_map` (0.19.0).
+  @Test(arguments: [
+    ("starcoder2", "mlp.c_fc", "ffn_up"), ("starcoder2", "mlp.c_proj", "ffn_down"),
+    ("phi3", "mlp.gate_up_proj", "ffn_up"), ("glm4", "mlp.gate_up_proj", "ffn_up"),
+    ("phi", "self_attn.dense", "attn_output"), ("phi", "mlp.fc2", "ffn_down"),
+    ("qwen3_moe", "self_attn.q_proj", "attn_q"), ("cohere", "mlp.up_proj", "ffn_up"),
+  ])
+  func ggufNamesModulesAndFindsThemAgain(_ type: String, _ module: String, _ name: String) throws {
+    let folder = try TemporaryFolder()
+    let path = "base_model.model.model.layers.3.\(module)"
+    var random = SeededGenerator(4)
+    try TestModels.write(
+      [
+        TestTensor(
+          name: TensorName("\(path).lora_A.weight"), shape: [2, 8], values: random.values(16)),
+        TestTensor(
+          name: TensorName("\(path).lora_B.weight"), shape: [6, 2], values: random.values(12)),
+      ], to: folder("factors.safetensors"))
+    try Self.configuration(#"{"model_type": "\#(type)"}"#, in: folder)
+    try Self.convert(folder("factors.safetensors"), to: folder("out.gguf"), .gguf) {
+      $0.base = folder("base")
+      $0.adapterOptions.alphas = [.init(value: 2)]
+    }
+    let names = try Checkpoint(opening: folder("out.gguf")).tensors.map(\.name.text)
+    #expect(names.sorted() == ["lora_a", "lora_b"].map { "blk.3.\(name).weight.\($0)" })
+    try Self.convert(folder("out.gguf"), to: folder("back"), .peft)
+    #expect(try tensorBytes(folder("back")) == tensorBytes(folder("factors.safetensors")))
   }
 
   @Test func ggufWithoutTheModelIsRefused() throws {

@@ -107,7 +107,21 @@ extension Adapter {
         stack.update.summary, in: writer.dialect, stack.target.tensorName,
         hint: "--to peft or compact holds it; --exclude leaves it out")
     }
-    return try writer.plan(try solvedWithoutBase(for: options.dialect), to: path, options: options)
+    let adapter = try solvedWithoutBase(for: options.dialect)
+      .withRowsInModelOrder(for: options.dialect)
+    return try writer.plan(adapter, to: path, options: options)
+  }
+
+  /// The rows of llama.cpp's queries and keys in the order of the model, as all dialects but its own have them.
+  private func withRowsInModelOrder(for dialect: Dialect) throws(SurgeryError) -> Adapter {
+    guard dialect != .gguf, dialect != .compact else { return self }
+    let heads = AttentionHeads(config: provenance.baseConfig)
+    var result = self
+    for index in result.modules.indices {
+      guard let permuted = result.modules[index].update as? HeadPermuted else { continue }
+      result.modules[index].update = try permuted.inModelOrder(heads)
+    }
+    return result
   }
 }
 
