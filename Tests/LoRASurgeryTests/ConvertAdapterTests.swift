@@ -183,6 +183,45 @@ struct ConvertAdapterTests {
     #expect(try tensorBytes(folder("back")) == tensorBytes(folder("factors.safetensors")))
   }
 
+  /// A saved module parts from the embedding that it shares its tensor with, unless the two are to stay tied.
+  @Test(arguments: [("lm_head", false, 3), ("model.embed_tokens", true, 2)])
+  func savedModulesStaySaved(_ module: String, isTied: Bool, count: Int) throws {
+    let folder = try TemporaryFolder()
+    var random = SeededGenerator(6)
+    func tensor(_ name: String, _ shape: [Int]) -> TestTensor {
+      TestTensor(name: TensorName(name), shape: shape, values: random.values(shape.reduce(1, *)))
+    }
+    let prefix = "base_model.model."
+    try TestModels.write(
+      [tensor("model.embed_tokens.weight", [10, 4]), tensor("model.q_proj.weight", [4, 4])],
+      to: folder("base"), config: #"{"model_type": "qwen2", "tie_word_embeddings": true}"#)
+    let config =
+      #"{"peft_type":"LORA","r":2,"lora_alpha":2,"modules_to_save":["\#(module)"],"#
+      + #""ensure_weight_tying":\#(isTied)}"#
+    try TestModels.write(
+      [
+        tensor(prefix + module + ".weight", [10, 4]),
+        tensor(prefix + "model.q_proj.lora_A.weight", [2, 4]),
+        tensor(prefix + "model.q_proj.lora_B.weight", [4, 2]),
+      ], to: folder("adapter"))
+    try FileManager.default.moveItem(
+      atPath: folder("adapter/model.safetensors"),
+      toPath: folder("adapter/adapter_model.safetensors"))
+    try config.write(
+      toFile: folder("adapter/adapter_config.json"), atomically: true, encoding: .utf8)
+    try Self.convert(folder("adapter"), to: folder("copy"), .peft) { $0.base = folder("base") }
+    let saved = try JSONValue(readingFile: folder("copy/adapter_config.json"))["modules_to_save"]
+    #expect(saved == (isTied ? .null : .array([.string(module)])))
+    for name in ["adapter", "copy"] {
+      _ = try MergeRequest(
+        model: folder("base"), adapters: [WeightedAdapter(folder(name))],
+        output: folder("of-\(name)")
+      ).run()
+    }
+    #expect(try tensorBytes(folder("of-copy")) == tensorBytes(folder("of-adapter")))
+    #expect(try tensorBytes(folder("of-copy")).count == count)
+  }
+
   @Test func ggufWithoutTheModelIsRefused() throws {
     let folder = try TemporaryFolder()
     try Self.llama(in: folder)
