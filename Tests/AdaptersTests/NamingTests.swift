@@ -32,6 +32,10 @@ struct NamingTests {
     }
   }
 
+  @Test func anAdapterWithoutTensorsIsNoAdapterOfAnything() throws {
+    #expect(try files.outcome(try files.peft([:]), base) == "adapter.empty")
+  }
+
   @Test(arguments: ["GLORA", "RANDLORA", "FOURIERFT", "ROAD", "OSF", "BONE", "NOVEL"])
   func typesThatAreNotComputedAreNamedBeforeTheirKeys(_ type: String) throws {
     let path = try files.peft(
