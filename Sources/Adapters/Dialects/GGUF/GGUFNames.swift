@@ -40,6 +40,8 @@ struct GGUFNames {
     ("attn_output", "self_attn.o_proj"), ("attn_qkv", "self_attn.qkv_proj"),
     ("ffn_gate", "mlp.gate_proj"), ("ffn_up", "mlp.up_proj"), ("ffn_down", "mlp.down_proj"),
     ("ffn_gate_inp", "block_sparse_moe.gate"),
+    ("ffn_gate_exps", "mlp.switch_mlp.gate_proj"), ("ffn_up_exps", "mlp.switch_mlp.up_proj"),
+    ("ffn_down_exps", "mlp.switch_mlp.down_proj"),
   ]
   /// Modules of architectures that call some of theirs otherwise; they come before those of all.
   private static let ownBlocks = [
