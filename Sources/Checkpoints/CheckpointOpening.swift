@@ -169,9 +169,14 @@ struct ModelFolder {
     return names.first { $0.hasSuffix(".bin.index.json") }
   }
 
+  /// The endings of files of tensors, in the order in which they are preferred; litgpt's adapters lie beside its models.
+  private static let endings = [
+    ".safetensors", ".npz", ".bin", ".pt", ".pth", ".gguf", ".lra", ".pth.lora",
+  ]
+
   /// The one file of tensors in a folder without an index.
   func weightsName() throws(SurgeryError) -> String {
-    for suffix in [".safetensors", ".npz", ".bin", ".pt", ".pth", ".gguf"] {
+    for suffix in Self.endings {
       let found = names.filter { $0.hasSuffix(suffix) }
       for preferred in ["model", "diffusion_pytorch_model", "pytorch_model", "adapter_model"]
       where found.count > 1 && found.contains(preferred + suffix) {
@@ -215,6 +220,7 @@ struct ModelFolder {
     names.contains { name in
       let format = FileFormat(extensionOf: name)
       return format != nil && format != .npy || name.hasSuffix(".index.json")
+        || name.hasSuffix(".pth.lora")
     }
   }
 

@@ -107,6 +107,10 @@ public enum DType: Hashable, Sendable {
 
 /// A storage type that packs a fixed number of elements with their scale into one block of bytes.
 public struct BlockQuantisation: Hashable, Sendable {
+  /// 32 signed bytes and their float16 scale, of ggml (`block_q8_0`).
+  public static let q8_0 = BlockQuantisation(
+    name: "Q8_0", elementsPerBlock: 32, bytesPerBlock: 34)
+
   /// The name that the container's specification uses, such as `Q8_0`.
   public let name: String
   /// Elements in one block; rows are whole blocks.
@@ -126,10 +130,14 @@ extension DType: Codable, CustomStringConvertible {
   /// The type's name.
   public var description: String { name }
 
-  /// Reads the type from its safetensors name.
+  /// Reads the type from its name.
   public init(from decoder: any Decoder) throws {
     let container = try decoder.singleValueContainer()
     let name = try container.decode(String.self)
+    if name == BlockQuantisation.q8_0.name {
+      self = .blockQuantised(.q8_0)
+      return
+    }
     guard let type = DType(safetensorsName: name) else {
       throw DecodingError.dataCorruptedError(in: container, debugDescription: "no dtype \(name)")
     }

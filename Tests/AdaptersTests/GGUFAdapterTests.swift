@@ -67,6 +67,49 @@ struct GGUFAdapterTests {
     if let tensor = change.tensor { #expect(error?.tensor == tensor) }
   }
 
+  /// Each expert changes by `alpha / rank · b a` of its own slice (llama.cpp:src/llama-graph.cpp, `build_lora_mm_id`); the
+  /// file is gguf-py's (fixtures/gguf/make.py).
+  @Test func expertsOfOneTensorChangeOneByOne() throws {
+    let files = try TinyFiles()
+    let shapes = ["gate_proj": (6, 4), "up_proj": (6, 4), "down_proj": (4, 6)]
+    var base: [String: TinyFiles.Tensor] = [:]
+    for (name, (rows, columns)) in shapes {
+      for expert in 0..<3 {
+        base["model.layers.0.mlp.experts.\(expert).\(name).weight"] = .init(rows, columns)
+      }
+    }
+    let model = try Checkpoint(opening: try files.write("base.safetensors", base))
+    let path = Fixtures.root + "/../gguf/experts.gguf"
+    let resolved = try Adapter(opening: path).resolved(against: model)
+    var generator = SeededGenerator(seed: 1)
+    let merged = try Merging.merged(resolved, as: Double.self, using: &generator)
+    #expect(merged.count == 9)
+    let stored = try Checkpoint(opening: path)
+    func values(_ name: String) throws -> [Double] {
+      try Merging.widened(try #require(stored[TensorName(name)]))
+    }
+    for (name, (rows, columns)) in shapes {
+      let tensor = "blk.0.ffn_\(name.dropLast("_proj".count))_exps.weight"
+      let (a, b) = (try values("\(tensor).lora_a"), try values("\(tensor).lora_b"))
+      for expert in 0..<3 {
+        let target = TensorName("model.layers.0.mlp.experts.\(expert).\(name).weight")
+        var expected = try Merging.widened(try #require(model[target]))
+        for row in 0..<rows {
+          for column in 0..<columns {
+            for rank in 0..<2 {
+              // Alpha is 3, the rank 2.
+              let up = b[(expert * rows + row) * 2 + rank]
+              let down = a[(expert * 2 + rank) * columns + column]
+              expected[row * columns + column] += 1.5 * up * down
+            }
+          }
+        }
+        let found = try #require(merged[target])
+        #expect(Merging.largestDifference(found, expected) < 1e-12, "\(target)")
+      }
+    }
+  }
+
   /// The rows of queries lie head by head, so the base must say how many heads it has.
   @Test(arguments: [
     (#"{"model_type":"llama"}"#, "adapter.no-heads"),

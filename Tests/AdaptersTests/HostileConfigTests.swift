@@ -45,6 +45,14 @@ struct HostileConfigTests {
     #expect(try outcome(fields) == id)
   }
 
+  @Test(arguments: ["[]", "null", #""peft""#, "7"])
+  func aConfigurationThatIsNoObjectIsNamed(_ text: String) throws {
+    let path = try files.peft(pair, config: text)
+    let error = #expect(throws: SurgeryError.self) { _ = try Adapter(opening: path) }
+    #expect(error?.id == "adapter.config" && error?.found == text)
+    #expect(error?.file == path + "/adapter_config.json")
+  }
+
   /// Configurations of which no field can be read.
   @Test func configurationsOfAnotherForm() throws {
     var options = AdapterOptions()

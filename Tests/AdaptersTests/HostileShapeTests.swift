@@ -57,6 +57,11 @@ struct HostileShapeTests {
       config: #""peft_type":"LORA","r":2,"use_bdlora":"#
         + #"{"target_modules_bd_a":["q"],"nblocks":2000000000}"#),
     Case(
+      tensor: "base_model.model.q.lora_B.weight",
+      tensors: [
+        "base_model.model.q.lora_A.weight": [2, 4, 1], "base_model.model.q.lora_B.weight": [6, 2],
+      ], config: #""peft_type":"LORA","r":2"#),
+    Case(
       tensor: "base_model.model.q.experts.w1.lora_A.weight",
       tensors: [
         "base_model.model.q.experts.w1.lora_A.weight": [2, 0, 4],

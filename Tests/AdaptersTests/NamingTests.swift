@@ -21,6 +21,21 @@ struct NamingTests {
     #expect(try files.outcome(path, other, options).hasPrefix("read"))
   }
 
+  @Test func adaptersMayNameTensorsWithTheirComponent() throws {
+    let name = "model.diffusion_model.out.q"
+    let base = ["\(name).weight": Tensor(6, 4)]
+    for stem in [name, "out.q"] {
+      let path = try files.peft(
+        Dictionary(
+          uniqueKeysWithValues: pair.map { ("\(stem)\($0.key.dropFirst())", $0.value) }))
+      #expect(try files.outcome(path, base) == "read: ")
+    }
+  }
+
+  @Test func anAdapterWithoutTensorsIsNoAdapterOfAnything() throws {
+    #expect(try files.outcome(try files.peft([:]), base) == "adapter.empty")
+  }
+
   @Test(arguments: ["GLORA", "RANDLORA", "FOURIERFT", "ROAD", "OSF", "BONE", "NOVEL"])
   func typesThatAreNotComputedAreNamedBeforeTheirKeys(_ type: String) throws {
     let path = try files.peft(

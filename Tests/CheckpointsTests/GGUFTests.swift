@@ -73,6 +73,27 @@ import Testing
     #expect(try stored.bytes().count == 6 * 34)
   }
 
+  /// The bytes are those of `gguf.quants.quantize` (gguf-py 0.19.0) for the same numbers in single precision.
+  @Test func roundsToQ8AsItsOwnLibraryDoes() {
+    var values = [Double](repeating: 0, count: 96)
+    for index in 0..<32 {
+      values[index] = Double(index * 7 % 33 - 16) * 0.1
+      let step = Double(index + 1)
+      values[64 + index] = (index % 2 == 0 ? 0.25 : -0.25) * step * 1e-3
+    }
+    let zeros = String(repeating: "00", count: 34)
+    let expected =
+      "732281b9f0285f91c800386fa1d810477fb1e8205789c0f8306799d0084077a9e018" + zeros
+      + "210404f80cf014e81ce024d82cd034c83cc043b94bb153a95ba163996b9173897b81"
+    var written = ""
+    for byte in Q8Blocks.encoded(values) {
+      if byte < 16 { written += "0" }
+      written += String(byte, radix: 16)
+    }
+    #expect(written == expected)
+    #expect(Q8Blocks.encoded([Double](repeating: .infinity, count: 32)).count == 34)
+  }
+
   @Test func readsLongQ8Tensors() throws {
     // More blocks than the reader decodes at once; block b has scale 1 and 32 times the value b mod 128.
     let count = 2500

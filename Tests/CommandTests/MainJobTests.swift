@@ -72,6 +72,7 @@ struct ErrorLineTests {
     (["inspect", "/dev/null"], 66, "[file.not-regular]"),
     (["inspect"], 64, "missing expected argument"),
     (["frobnicate"], 64, "frobnicate"),
+    (["convert", "a", "-o", "b.npz", "--dtype", "i32"], 64, "q8_0, found i32"),
     (["extract", "--base", "a", "--tuned", "b", "-o", "c", "--rank", "many"], 64, "rank"),
   ])
   func statusAndLine(words: [String], status: Int32, says: String) throws {

@@ -1,3 +1,4 @@
+import Adapters
 import LoRASurgery
 import Tensors
 import Testing
@@ -24,6 +25,20 @@ import Testing
     #expect(report.equal)
     #expect(report.modules.first?.ranks == [3, 4])
     #expect(try #require(report.modules.first?.cosine) > 0.999999)
+  }
+
+  /// PEFT's names say nothing of the part of a pipeline that kohya's prefix and ComfyUI's root name.
+  @Test(arguments: [Dialect.kohya, .diffusers, .comfyui, .mlx])
+  func anotherDialectOfTheSameAdapterIsEqual(_ dialect: Dialect) throws {
+    let pair = try Pair(.f32, shapes: [[30, 20], [8, 6]], rank: 3, alpha: 6, seed: 44)
+    let other = pair.scratch.file(dialect == .mlx ? "other" : "other.safetensors")
+    var conversion = ConvertRequest(input: pair.adapter, output: other)
+    conversion.dialect = dialect
+    conversion.base = pair.base
+    _ = try conversion.run()
+    let report = try CompareRequest(pair.adapter, other).run()
+    #expect(report.equal && report.modules.count == 2)
+    #expect(report.modules.allSatisfy { $0.verdict == .close })
   }
 
   @Test func differencesAreMeasuredAgainstTheDenseDeltas() throws {

@@ -98,6 +98,130 @@ struct ConvertAdapterTests {
     }
   }
 
+  /// A base of which there is nothing but its configuration.
+  private static func configuration(_ text: String, in folder: TemporaryFolder) throws {
+    try FileManager.default.createDirectory(
+      atPath: folder("base"), withIntermediateDirectories: false)
+    try text.write(toFile: folder("base/config.json"), atomically: true, encoding: .utf8)
+  }
+
+  @Test func theConfigurationAloneTellsTheOrderOfRows() throws {
+    let folder = try TemporaryFolder()
+    try Self.llama(in: folder)
+    try Self.convert(folder("adapter"), to: folder("out.gguf"), .gguf) { $0.base = folder("base") }
+    try FileManager.default.removeItem(atPath: folder("base/model.safetensors"))
+    try Self.convert(folder("out.gguf"), to: folder("back"), .peft) { $0.base = folder("base") }
+    #expect(try tensorBytes(folder("back")) == tensorBytes(folder("adapter")))
+    let untold = surgeryError { try Self.convert(folder("out.gguf"), to: folder("no"), .peft) }
+    #expect(untold?.id == "adapter.no-heads" && untold?.hint?.contains("--base") == true)
+  }
+
+  /// Rows of 32 and more become blocks, shorter ones float16, as llama.cpp's converter has it.
+  @Test func ggufTakesBlocksOfEightBits() throws {
+    let folder = try TemporaryFolder()
+    var random = SeededGenerator(3)
+    let module = "base_model.model.model.layers.0.mlp.down_proj"
+    let down = TestTensor(
+      name: TensorName("\(module).lora_A.weight"), shape: [2, 64], values: random.values(128))
+    let up = TestTensor(
+      name: TensorName("\(module).lora_B.weight"), shape: [16, 2], values: random.values(32))
+    try TestModels.write([down, up], to: folder("factors.safetensors"))
+    try Self.configuration(#"{"model_type": "qwen2"}"#, in: folder)
+    func convert(to name: String, _ dialect: Dialect) throws {
+      try Self.convert(folder("factors.safetensors"), to: folder(name), dialect) {
+        $0.base = dialect == .gguf ? folder("base") : nil
+        $0.adapterOptions.alphas = [.init(value: 2)]
+        $0.dtype = .blockQuantised(.q8_0)
+      }
+    }
+    try convert(to: "out.gguf", .gguf)
+    let stored = try Checkpoint(opening: folder("out.gguf"))
+    let dtypes = stored.tensors.map { "\($0.name) \($0.storedDType)" }
+    #expect(
+      dtypes.sorted() == [
+        "blk.0.ffn_down.weight.lora_a Q8_0", "blk.0.ffn_down.weight.lora_b F16",
+      ])
+    let values = try TestModels.values("blk.0.ffn_down.weight.lora_a", in: folder("out.gguf"))
+    for (start, row) in [0, 32, 64, 96].map({ ($0, $0..<$0 + 32) }) {
+      let largest = down.values[row].map { abs($0) }.max() ?? 0
+      for index in start..<start + 32 {
+        // Half a step, and what float16 leaves of it.
+        #expect(abs(values[index] - down.values[index]) <= largest * (0.5 / 127 + 1.0 / 2048))
+      }
+    }
+    let refused = surgeryError { try convert(to: "kohya.safetensors", .kohya) }
+    #expect(refused?.id == "dtype.factors" && refused?.kind == .usage)
+    #expect(!folder.contents.contains("kohya.safetensors"))
+  }
+
+  /// llama.cpp's names are those of gguf-py's `get_tensor_name_map` (0.19.0).
+  @Test(arguments: [
+    ("starcoder2", "mlp.c_fc", "ffn_up"), ("starcoder2", "mlp.c_proj", "ffn_down"),
+    ("phi3", "mlp.gate_up_proj", "ffn_up"), ("glm4", "mlp.gate_up_proj", "ffn_up"),
+    ("phi", "self_attn.dense", "attn_output"), ("phi", "mlp.fc2", "ffn_down"),
+    ("qwen3_moe", "self_attn.q_proj", "attn_q"), ("cohere", "mlp.up_proj", "ffn_up"),
+  ])
+  func ggufNamesModulesAndFindsThemAgain(_ type: String, _ module: String, _ name: String) throws {
+    let folder = try TemporaryFolder()
+    let path = "base_model.model.model.layers.3.\(module)"
+    var random = SeededGenerator(4)
+    try TestModels.write(
+      [
+        TestTensor(
+          name: TensorName("\(path).lora_A.weight"), shape: [2, 8], values: random.values(16)),
+        TestTensor(
+          name: TensorName("\(path).lora_B.weight"), shape: [6, 2], values: random.values(12)),
+      ], to: folder("factors.safetensors"))
+    try Self.configuration(#"{"model_type": "\#(type)"}"#, in: folder)
+    try Self.convert(folder("factors.safetensors"), to: folder("out.gguf"), .gguf) {
+      $0.base = folder("base")
+      $0.adapterOptions.alphas = [.init(value: 2)]
+    }
+    let names = try Checkpoint(opening: folder("out.gguf")).tensors.map(\.name.text)
+    #expect(names.sorted() == ["lora_a", "lora_b"].map { "blk.3.\(name).weight.\($0)" })
+    try Self.convert(folder("out.gguf"), to: folder("back"), .peft)
+    #expect(try tensorBytes(folder("back")) == tensorBytes(folder("factors.safetensors")))
+  }
+
+  /// A saved module parts from the embedding that it shares its tensor with, unless the two are to stay tied.
+  @Test(arguments: [("lm_head", false, 3), ("model.embed_tokens", true, 2)])
+  func savedModulesStaySaved(_ module: String, isTied: Bool, count: Int) throws {
+    let folder = try TemporaryFolder()
+    var random = SeededGenerator(6)
+    func tensor(_ name: String, _ shape: [Int]) -> TestTensor {
+      TestTensor(name: TensorName(name), shape: shape, values: random.values(shape.reduce(1, *)))
+    }
+    let prefix = "base_model.model."
+    try TestModels.write(
+      [tensor("model.embed_tokens.weight", [10, 4]), tensor("model.q_proj.weight", [4, 4])],
+      to: folder("base"), config: #"{"model_type": "qwen2", "tie_word_embeddings": true}"#)
+    let config =
+      #"{"peft_type":"LORA","r":2,"lora_alpha":2,"modules_to_save":["\#(module)"],"#
+      + #""ensure_weight_tying":\#(isTied)}"#
+    try TestModels.write(
+      [
+        tensor(prefix + module + ".weight", [10, 4]),
+        tensor(prefix + "model.q_proj.lora_A.weight", [2, 4]),
+        tensor(prefix + "model.q_proj.lora_B.weight", [4, 2]),
+      ], to: folder("adapter"))
+    try FileManager.default.moveItem(
+      atPath: folder("adapter/model.safetensors"),
+      toPath: folder("adapter/adapter_model.safetensors"))
+    try config.write(
+      toFile: folder("adapter/adapter_config.json"), atomically: true, encoding: .utf8)
+    try Self.convert(folder("adapter"), to: folder("copy"), .peft) { $0.base = folder("base") }
+    let saved = try JSONValue(readingFile: folder("copy/adapter_config.json"))["modules_to_save"]
+    #expect(saved == (isTied ? .null : .array([.string(module)])))
+    for name in ["adapter", "copy"] {
+      _ = try MergeRequest(
+        model: folder("base"), adapters: [WeightedAdapter(folder(name))],
+        output: folder("of-\(name)")
+      ).run()
+    }
+    #expect(try tensorBytes(folder("of-copy")) == tensorBytes(folder("of-adapter")))
+    #expect(try tensorBytes(folder("of-copy")).count == count)
+  }
+
   @Test func ggufWithoutTheModelIsRefused() throws {
     let folder = try TemporaryFolder()
     try Self.llama(in: folder)

@@ -1,4 +1,6 @@
+import Adapters
 import Checkpoints
+import Foundation
 import LoRASurgery
 import Tensors
 import Testing
@@ -25,6 +27,33 @@ struct InspectAdapterTests {
     #expect(adapter.dtype == "F32")
     #expect(adapter.parameters == 3 * (12 + 20 + 20 + 10 + 36 + 6))
     #expect(adapter.share == nil)
+  }
+
+  /// Folders of litgpt and of compact files, whose names no model has.
+  @Test(arguments: [("lit_model.pth.lora", Dialect.litgpt), ("adapter_model.lra", .compact)])
+  func foldersOfAdaptersAreListedAsOthers(_ name: String, _ dialect: Dialect) throws {
+    let folder = try TemporaryFolder()
+    let (down, up) =
+      dialect == .litgpt
+      ? ("transformer.h.0.attn.proj.lora_A", "transformer.h.0.attn.proj.lora_B")
+      : ("lora_unet_x.lora_down.weight", "lora_unet_x.lora_up.weight")
+    try TestModels.write(
+      [
+        TestTensor(name: TensorName(down), shape: [2, 3], values: [1, 2, 3, 4, 5, 6]),
+        TestTensor(name: TensorName(up), shape: [3, 2], values: [1, 2, 3, 4, 5, 6]),
+      ], to: folder("factors.safetensors"))
+    let path = folder("adapter/\(name)")
+    try FileManager.default.createDirectory(
+      atPath: folder("adapter"), withIntermediateDirectories: false)
+    if dialect == .compact {
+      var request = ConvertRequest(input: folder("factors.safetensors"), output: path)
+      request.dialect = .compact
+      _ = try request.run()
+    } else {
+      try FileManager.default.moveItem(atPath: folder("factors.safetensors"), toPath: path)
+    }
+    let found = try inspect(folder("adapter"))
+    #expect(found.adapter?.dialect == dialect && found.adapter?.modules == 1)
   }
 
   @Test func normsAreThoseOfTheChanges() throws {

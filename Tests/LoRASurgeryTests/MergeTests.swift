@@ -43,6 +43,19 @@ import Testing
     #expect(Double(different) <= 0.001 * Double(total))
   }
 
+  /// A model of whole numbers is none.
+  @Test(arguments: [DType.i32, .u8, .bool, .c64, .f8e8m0, .blockQuantised(.q8_0)])
+  func modelsAreStoredInFloatingPoint(_ dtype: DType) throws {
+    let pair = try Pair(.f32, shapes: [[4, 4]], seed: 1)
+    var merge = pair.request()
+    merge.dtype = dtype
+    #expect(surgeryError { _ = try merge.run() }?.id == "dtype.tensors")
+    var convert = ConvertRequest(input: merge.model, output: pair.merged)
+    convert.dtype = dtype
+    #expect(surgeryError { _ = try convert.run() }?.id == "dtype.tensors")
+    #expect(!FileManager.default.fileExists(atPath: pair.merged))
+  }
+
   @Test func jobsDoNotChangeTheBytes() throws {
     let pair = try Pair(.bf16, shapes: [[600, 700], [40, 30]], seed: 4)
     for rounding in [RoundingMode.nearest, .stochastic(seed: 9)] {

@@ -59,7 +59,14 @@ struct AdapterFiles: Sendable {
     let sidecar = folder.appending("adapter_config.json")
     if Self.exists(sidecar) {
       configPath = sidecar.string
-      config = try JSONValue(readingFile: sidecar.string)
+      let config = try JSONValue(readingFile: sidecar.string)
+      guard config.members != nil else {
+        throw SurgeryError.adapter(
+          "config", "adapter_config.json is not a JSON object", file: sidecar.string,
+          expected: "an object with peft_type",
+          found: DisplayText.escaped(String(config.text().prefix(40))))
+      }
+      self.config = config
     } else {
       configPath = nil
       config = nil

@@ -132,6 +132,8 @@ public struct Replacement: Sendable {
 
   /// The reason of tensors of PEFT's `modules_to_save`.
   static let savedModule = "modules_to_save"
+  /// The reason of such tensors where the adapter keeps what shares them tied (`ensure_weight_tying`).
+  static let tiedSavedModule = "modules_to_save, tied"
 
   /// Creates a replacement; the reason is the kind of parameter unless another is given.
   public init(target: TargetReference, tensor: StoredTensor, reason: String? = nil) {

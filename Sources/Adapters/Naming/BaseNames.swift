@@ -43,7 +43,15 @@ struct BaseNames: Sendable {
   }
 
   private func found(_ reference: TargetReference, note: String? = nil) -> [Candidate] {
-    table.candidates(for: reference).map { Candidate(entries: $0, note: note) }
+    let entries = table.candidates(for: reference)
+    // The table knows names without the prefix of their component; some adapters have them whole.
+    if entries.isEmpty, reference.spelling == .dotted, reference.component == nil {
+      let whole = TensorName(reference.tensorName)
+      if base.position(of: whole) != nil {
+        return [Candidate(entries: [AliasTable.Entry(tensor: whole)], note: note)]
+      }
+    }
+    return entries.map { Candidate(entries: $0, note: note) }
   }
 
   /// Prefixes that model classes put before their backbone, and that checkpoints have or lack.

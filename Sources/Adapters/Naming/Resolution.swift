@@ -148,12 +148,17 @@ extension Adapter {
   ///   - base: The model that the adapter is applied to.
   ///   - options: What the user says.
   /// - Returns: The changes, tensor by tensor.
-  /// - Throws: `adapter.wrong-base`, `adapter.unknown-target` with the nearest names, `adapter.shape`, `adapter.no-scale`,
+  /// - Throws: `adapter.empty`, `adapter.wrong-base`, `adapter.unknown-target` with the nearest names, `adapter.shape`, `adapter.no-scale`,
   ///   `adapter.quantised-base` and the other errors of the vocabulary.
   /// - Complexity: Proportional to the number of tensors; no data is read.
   public func resolved(
     against base: Checkpoint, options: AdapterOptions = AdapterOptions()
   ) throws(SurgeryError) -> ResolvedAdapter {
+    guard !modules.isEmpty || !replacements.isEmpty else {
+      throw SurgeryError.adapter(
+        "empty", "the adapter changes nothing", file: path, expected: "factors of modules",
+        found: "none", hint: "save it again from the trained model")
+    }
     if !options.allowsOtherBase { try provenance.base?.check(base, adapter: path) }
     var resolver = try Resolver(adapter: self, base: base, options: options)
     for replacement in replacements { try resolver.add(replacement) }

@@ -55,8 +55,9 @@ struct AdapterFileBuilder {
   mutating func add(
     _ name: String, _ factor: Factor, shape: [Int]? = nil, scale: Double = 1
   ) throws(SurgeryError) {
-    let dtype = dtype ?? factor.dtype
-    let info = try Self.info(name, dtype, shape ?? [factor.rows, factor.columns])
+    let shape = shape ?? [factor.rows, factor.columns]
+    let dtype = storage(ofRows: shape.last ?? 1) ?? factor.dtype
+    let info = try Self.info(name, dtype, shape)
     infos.append(info)
     if scale == 1, dtype == factor.dtype {
       contents.append(
@@ -69,8 +70,22 @@ struct AdapterFileBuilder {
       .made { () throws(SurgeryError) in
         var matrix = try factor.matrix(of: Double.self)
         matrix.scale(by: scale)
-        return narrowed(matrix.elements, to: dtype)
+        return Self.encoded(matrix.elements, as: dtype)
       })
+  }
+
+  /// The dtype asked for, where rows of this length can have it: what makes no whole blocks becomes float16, as in llama.cpp's
+  /// converter (llama.cpp:convert_hf_to_gguf.py, `prepare_tensors`).
+  private func storage(ofRows columns: Int) -> DType? {
+    guard case .blockQuantised(let type)? = dtype, columns % type.elementsPerBlock != 0 else {
+      return dtype
+    }
+    return .f16
+  }
+
+  private static func encoded(_ values: [Double], as dtype: DType) -> [UInt8] {
+    guard case .blockQuantised = dtype else { return narrowed(values, to: dtype) }
+    return Q8Blocks.encoded(values)
   }
 
   /// Adds a view with rows or columns of zeros behind its own.

@@ -88,6 +88,13 @@ extension Adapter {
       throw SurgeryError.unsupportedAdapter(
         "adapters of this dialect are not written", found: options.dialect.rawValue)
     }
+    if let dtype = options.dtype, !dtype.isFloatingPoint,
+      dtype != .blockQuantised(.q8_0) || writer.dialect != .gguf
+    {
+      throw SurgeryError(
+        .usage, "dtype.factors", "factors cannot be stored in this dtype",
+        found: "\(dtype) in \(writer.dialect.rawValue)")
+    }
     if let module = modules.first(where: { $0.enlargedShape != nil }), writer.dialect != .compact {
       throw SurgeryError.inexpressible(
         "a module that enlarges its base tensor", in: writer.dialect, module.name,
@@ -100,7 +107,21 @@ extension Adapter {
         stack.update.summary, in: writer.dialect, stack.target.tensorName,
         hint: "--to peft or compact holds it; --exclude leaves it out")
     }
-    return try writer.plan(try solvedWithoutBase(for: options.dialect), to: path, options: options)
+    let adapter = try solvedWithoutBase(for: options.dialect)
+      .withRowsInModelOrder(for: options.dialect)
+    return try writer.plan(adapter, to: path, options: options)
+  }
+
+  /// The rows of llama.cpp's queries and keys in the order of the model, as all dialects but its own have them.
+  private func withRowsInModelOrder(for dialect: Dialect) throws(SurgeryError) -> Adapter {
+    guard dialect != .gguf, dialect != .compact else { return self }
+    let heads = AttentionHeads(config: provenance.baseConfig)
+    var result = self
+    for index in result.modules.indices {
+      guard let permuted = result.modules[index].update as? HeadPermuted else { continue }
+      result.modules[index].update = try permuted.inModelOrder(heads)
+    }
+    return result
   }
 }
 

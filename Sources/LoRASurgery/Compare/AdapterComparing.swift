@@ -20,13 +20,22 @@ struct AdapterComparing {
     var adapter: Adapter
   }
 
+  /// Whether both adapters tell the parts of a pipeline apart: one that speaks of a single model, as PEFT's do, says nothing of
+  /// which part that is.
+  static func haveComponents(_ first: Adapter, _ second: Adapter) -> Bool {
+    let (ours, theirs) = (
+      Set(first.modules.map(\.target.component)), Set(second.modules.map(\.target.component))
+    )
+    return ours.count > 1 || theirs.count > 1 || ours != [nil] && theirs != [nil]
+  }
+
   /// The changes of an adapter, by a name that no dialect's spelling has a part in.
-  static func entries(of adapter: Adapter) -> [String: Entry] {
+  static func entries(of adapter: Adapter, withComponents: Bool) -> [String: Entry] {
     Dictionary(
       adapter.modules.map { module in
         let name = module.target.tensorName
         let component: String
-        switch module.target.component {
+        switch withComponents ? module.target.component : nil {
         case .denoiser: component = "denoiser "
         case .textEncoder(let number): component = "text encoder \(number) "
         case nil: component = ""

@@ -74,7 +74,11 @@ public struct CompareRequest: Sendable, Codable {
     let right = try Adapter(
       factorsAt: second, options: adapterOptions, limits: execution.limits)
     let comparing = AdapterComparing(tolerance: tolerance)
-    let (ours, theirs) = (AdapterComparing.entries(of: left), AdapterComparing.entries(of: right))
+    let withComponents = AdapterComparing.haveComponents(left, right)
+    let (ours, theirs) = (
+      AdapterComparing.entries(of: left, withComponents: withComponents),
+      AdapterComparing.entries(of: right, withComponents: withComponents)
+    )
     let keys = ours.filter { matcher.selects($0.value.name) }.keys.sorted()
     execution.progress.begin("comparing", total: keys.count)
     var all = try Workers(count: execution.jobs).map(

@@ -39,6 +39,7 @@ extension ConvertRequest {
   }
 
   private func runOnCheckpoint(_ execution: Execution) throws(SurgeryError) -> OperationReport {
+    try dtype.checkedForTensors()
     let stopwatch = Stopwatch()
     let source = try Checkpoint(opening: input, limits: execution.limits)
     let format = try form.format(of: output, from: source)

@@ -42,8 +42,10 @@ struct AdapterOutput {
   func spool(reading inputs: [InputFile]) throws(SurgeryError) -> FactorSpool {
     try OutputTransaction.checkDestination(
       path, kind: form.kind, replacing: force, inputs: inputs)
+    // Blocks are made where rows are laid out.
+    let rounded = dtype == .blockQuantised(.q8_0) ? nil : dtype
     return FactorSpool(
-      spool: try SpoolFile(beside: path), dtype: dtype, allowOverflow: allowOverflow)
+      spool: try SpoolFile(beside: path), dtype: rounded, allowOverflow: allowOverflow)
   }
 
   /// Lays the adapter out, writes it unless the run is dry, and says so in the report.

@@ -16,6 +16,7 @@ extension MergeRequest {
         .usage, "part.undo", "the undo record of a merge is not written or read in parts",
         hint: "leave out --undo, or --part")
     }
+    try dtype.checkedForTensors()
     if direction == .unmerge, let undo { return try restore(from: undo, execution) }
     if let undo { try checkIsBeside(undo) }
     let stopwatch = Stopwatch()

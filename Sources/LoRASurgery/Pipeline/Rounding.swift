@@ -28,3 +28,14 @@ struct Rounding<Scalar: WorkingScalar> {
     unsafe Scalar.widen(scratch.span.extracting(0..<size).bytes, from: dtype, into: &values)
   }
 }
+
+extension DType? {
+  /// Refuses dtypes that the tensors of a model cannot be converted to.
+  ///
+  /// - Throws: `dtype.tensors`.
+  func checkedForTensors() throws(SurgeryError) {
+    guard let dtype = self, !dtype.isFloatingPoint else { return }
+    throw SurgeryError(
+      .usage, "dtype.tensors", "tensors cannot be converted to this dtype", found: dtype.name)
+  }
+}

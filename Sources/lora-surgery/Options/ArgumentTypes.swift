@@ -11,20 +11,21 @@ extension CompletionKind {
 }
 
 extension DType: ExpressibleByArgument {
-  /// Accepts safetensors' names in any case, and the short names of the float8 types.
+  /// Accepts the types that results can be stored in: safetensors' names in any case, and the short names of the float8 types.
   public init?(argument: String) {
     switch argument.uppercased() {
     case "F8", "E4M3", "F8E4M3": self = .f8e4m3
     case "E5M2", "F8E5M2": self = .f8e5m2
+    case BlockQuantisation.q8_0.name: self = .blockQuantised(.q8_0)
     case let name:
-      guard let type = DType(safetensorsName: name) else { return nil }
+      guard let type = DType(safetensorsName: name), type.isFloatingPoint else { return nil }
       self = type
     }
   }
 
   /// The spellings that help shows.
   public static var allValueStrings: [String] {
-    ["f64", "f32", "f16", "bf16", "f8_e4m3", "f8_e5m2"]
+    ["f64", "f32", "f16", "bf16", "f8_e4m3", "f8_e5m2", "q8_0"]
   }
 
   /// Those spellings, for shells.

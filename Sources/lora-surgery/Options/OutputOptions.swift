@@ -3,7 +3,9 @@ import Tensors
 
 /// How a result is written.
 struct WritingOptions: ParsableArguments {
-  @Option(help: "Storage dtype of what is written (default: the source's).")
+  @Option(
+    help:
+      "Storage dtype of what is written (default: the source's); q8_0 is for GGUF adapters.")
   var dtype: DType?
 
   @Flag(help: "Replace an existing output.")

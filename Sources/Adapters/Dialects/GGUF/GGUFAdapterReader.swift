@@ -94,26 +94,53 @@ enum GGUFAdapterReader: DialectReader {
         "incomplete", "a factor is missing", file: file, key: key,
         expected: "\(key).lora_a and \(key).lora_b")
     }
-    guard a.info.shape.rank == 2, b.info.shape.rank == 2 else {
-      throw SurgeryError.unsupportedAdapter(
-        "factors of a stack of experts", file: file, key: a.name.text, found: "\(a.info.shape)")
+    let update: any Update
+    if a.info.shape.rank == 3, b.info.shape.rank == 3 {
+      update = try stack(a, b, file: file)
+    } else {
+      update = try matrix(pair.name, a, b, order: names.permutation(of: pair.name), file: file)
     }
-    let isEmbedding = pair.name == "token_embd"
-    // The embedding's `a` is stored transposed: one row for each token.
-    let update =
-      isEmbedding
-      ? try LowRank(up: Factor(a), down: Factor(b).transposed(), form: .embedding)
-      : try LowRank(up: Factor(b), down: Factor(a))
-    let rank = max(1, update.up.columns)
+    let rank = max(1, b.info.shape.dimensions.last ?? 1)
     let (scale, used) = options.scale(
       pair.name, rank: rank, alpha: alpha.flatMap { $0 == 0 ? nil : $0 } ?? Double(rank))
     let target = names.module(of: pair.name) ?? pair.name
-    var module = ModuleUpdate(
+    return ModuleUpdate(
       name: pair.name, target: TargetReference(module: target), update: update, scale: scale,
       alpha: used)
-    if let order = names.permutation(of: pair.name) {
-      module.update = HeadPermuted(update, isKey: order == .keys)
+  }
+
+  private static func matrix(
+    _ name: String, _ a: StoredTensor, _ b: StoredTensor, order: GGUFNames.PermutedRows?,
+    file: String
+  ) throws(SurgeryError) -> any Update {
+    guard a.info.shape.rank == 2, b.info.shape.rank == 2 else {
+      throw SurgeryError.adapter(
+        "shape", "factors are matrices, or stacks of them for experts", file: file,
+        key: a.name.text, expected: "2 or 3 dimensions of both",
+        found: "\(a.info.shape) and \(b.info.shape)")
     }
-    return module
+    // The embedding's `a` is stored transposed: one row for each token.
+    if name == "token_embd" {
+      return try LowRank(up: Factor(a), down: Factor(b).transposed(), form: .embedding)
+    }
+    let pair = try LowRank(up: Factor(b), down: Factor(a))
+    if let order { return HeadPermuted(pair, isKey: order == .keys) }
+    return pair
+  }
+
+  /// Experts in one tensor: `lora_a` is `experts x rank x in`, `lora_b` is `experts x out x rank`.
+  private static func stack(
+    _ a: StoredTensor, _ b: StoredTensor, file: String
+  ) throws(SurgeryError) -> any Update {
+    let (down, up) = (a.info.shape.dimensions, b.info.shape.dimensions)
+    guard down[0] == up[0], down[1] == up[2] else {
+      throw SurgeryError.adapter(
+        "shape", "the factors of the experts do not fit each other", file: file,
+        key: a.name.text, expected: "\(up[0]) x \(up[2]) x in", found: "\(a.info.shape)")
+    }
+    return try StackedLowRank(
+      up: Factor(b).reshaped(rows: up[0] * up[1], columns: up[2]),
+      down: Factor(a).reshaped(rows: down[0] * down[1], columns: down[2]), rank: up[2],
+      square: .straight, isExpertMajor: true)
   }
 }

@@ -9,10 +9,12 @@ struct GGUFNames {
   /// The names of `transformers` model types, where llama.cpp uses others.
   private static let renamedTypes = [
     "mistral": "llama", "mixtral": "llama", "gemma3_text": "gemma3", "phi": "phi2",
+    "qwen2_moe": "qwen2moe", "qwen3_moe": "qwen3moe", "cohere": "command-r",
   ]
   private static let plainTypes: Set<String> = [
     "llama", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "phi3", "gpt2", "starcoder2", "olmo",
     "olmo2", "granite", "arcee", "smollm3", "stablelm", "internlm2", "exaone", "glm4", "cohere2",
+    "phi2", "qwen2moe", "qwen3moe", "command-r",
   ]
   /// Model classes that inherit the permutation of `LlamaModel`.
   private static let permuted: Set<String> = ["llama", "arcee", "granite", "olmo", "smollm3"]
@@ -37,7 +39,17 @@ struct GGUFNames {
     ("attn_q", "self_attn.q_proj"), ("attn_k", "self_attn.k_proj"), ("attn_v", "self_attn.v_proj"),
     ("attn_output", "self_attn.o_proj"), ("attn_qkv", "self_attn.qkv_proj"),
     ("ffn_gate", "mlp.gate_proj"), ("ffn_up", "mlp.up_proj"), ("ffn_down", "mlp.down_proj"),
-    ("ffn_up", "mlp.gate_up_proj"), ("ffn_gate_inp", "block_sparse_moe.gate"),
+    ("ffn_gate_inp", "block_sparse_moe.gate"),
+    ("ffn_gate_exps", "mlp.switch_mlp.gate_proj"), ("ffn_up_exps", "mlp.switch_mlp.up_proj"),
+    ("ffn_down_exps", "mlp.switch_mlp.down_proj"),
+  ]
+  /// Modules of architectures that call some of theirs otherwise; they come before those of all.
+  private static let ownBlocks = [
+    "phi3": [("ffn_up", "mlp.gate_up_proj")], "glm4": [("ffn_up", "mlp.gate_up_proj")],
+    "starcoder2": [("ffn_up", "mlp.c_fc"), ("ffn_down", "mlp.c_proj")],
+    "phi2": [
+      ("attn_output", "self_attn.dense"), ("ffn_up", "mlp.fc1"), ("ffn_down", "mlp.fc2"),
+    ],
   ]
   private static let blocksOfGPT2 = [
     ("attn_qkv", "attn.c_attn"), ("attn_output", "attn.c_proj"), ("ffn_up", "mlp.c_fc"),
@@ -48,7 +60,9 @@ struct GGUFNames {
     ("token_embd", "transformer.wte"), ("position_embd", "transformer.wpe"), ("output", "lm_head"),
   ]
 
-  private var blockNames: [(String, String)] { isGPT2 ? Self.blocksOfGPT2 : Self.blocks }
+  private var blockNames: [(String, String)] {
+    isGPT2 ? Self.blocksOfGPT2 : (Self.ownBlocks[architecture] ?? []) + Self.blocks
+  }
   private var outerNames: [(String, String)] { isGPT2 ? Self.outerOfGPT2 : Self.outer }
   private var blockPrefix: String { isGPT2 ? "transformer.h." : "model.layers." }
 
@@ -59,10 +73,7 @@ struct GGUFNames {
     guard parts.count == 3, parts[0] == "blk", let block = Int(parts[1]), block >= 0 else {
       return nil
     }
-    // phi3 has no gate beside its fused projection.
-    let wanted =
-      architecture == "phi3" && parts[2] == "ffn_up"
-      ? "mlp.gate_up_proj" : blockNames.first { $0.0 == parts[2] }?.1
+    let wanted = blockNames.first { $0.0 == parts[2] }?.1
     return wanted.map { "\(blockPrefix)\(block).\($0)" }
   }
 

@@ -51,15 +51,25 @@ public struct HeadPermuted: Update {
 
   /// Puts the rows in the order of the model.
   public func fitted(to target: FittingTarget) throws(SurgeryError) -> FittedUpdate {
-    guard let heads = target.heads else {
+    try inModelOrder(target.heads).fitted(to: target)
+  }
+
+  /// The factors with the rows in the order of the model.
+  ///
+  /// - Parameter heads: Those of the model, where its configuration tells them.
+  /// - Returns: The same change for the model's own tensor.
+  /// - Throws: `adapter.no-heads`, `adapter.shape`.
+  func inModelOrder(_ heads: AttentionHeads?) throws(SurgeryError) -> LowRank {
+    guard let heads else {
       throw SurgeryError.adapter(
         "no-heads", "the rows of queries and keys lie in llama.cpp's order, head by head",
+        key: inner.up.tensor.name.text,
         expected: "num_attention_heads in the base's config.json", found: "none",
-        hint: "put the model's config.json beside its tensors")
+        hint: "--base gives the model, or a folder with its config.json")
     }
     var pair = inner
     pair.up = try Self.reordered(pair.up, heads: isKey ? heads.keyValue : heads.query, back: true)
-    return try pair.fitted(to: target)
+    return pair
   }
 
   /// Rows of a factor moved into llama.cpp's order, or back.

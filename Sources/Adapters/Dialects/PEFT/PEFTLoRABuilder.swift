@@ -186,6 +186,12 @@ struct PEFTLoRABuilder {
       return try LowRank(
         up: Factor(down).transposed(), down: Factor(up).transposed(), form: .embedding)
     }
+    guard down.info.shape.rank == up.info.shape.rank else {
+      throw SurgeryError.adapter(
+        "shape", "one factor is of a convolution, the other is not", file: file,
+        key: up.name.text, expected: "\(down.info.shape.rank) dimensions as \(down.name.text) has",
+        found: "\(up.info.shape)")
+    }
     let kernel = Array(down.info.shape.dimensions.dropFirst(2))
     return try LowRank(
       up: Factor(up), down: Factor(down),

@@ -9,13 +9,16 @@ struct PEFTReplacements {
 
   func add(_ modules: PEFTModules, to adapter: inout Adapter) throws(SurgeryError) {
     let saved = try config?.names("modules_to_save") ?? []
+    let reason =
+      try config?.flag("ensure_weight_tying") == true
+      ? Replacement.tiedSavedModule : Replacement.savedModule
     for (name, tensor) in modules.full {
       let (module, parameter) = ModuleUpdate.split(name)
       let isSaved = saved.contains { Self.lies(module, in: $0) }
       adapter.replacements.append(
         Replacement(
           target: TargetReference(module: module, parameter: parameter), tensor: tensor,
-          reason: isSaved ? Replacement.savedModule : nil))
+          reason: isSaved ? reason : nil))
     }
     try checkSaved(saved, modules)
     if try config?.text("bias") == "lora_only",

@@ -90,6 +90,8 @@ struct PEFTWriter: DialectWriter {
   private var places: [String: Int] = [:]
   /// Parameters stored in full, by module.
   private var full: [String: Set<String>] = [:]
+  /// Modules that the source saved as such.
+  private var savedModules: Set<String> = []
   private var hasBias = false
   private var usesReplacedBias = false
   private var decomposedCount = 0
@@ -233,13 +235,16 @@ struct PEFTWriter: DialectWriter {
     }
     try file.add("base_model.model.\(target.tensorName)", full: replacement.tensor)
     full[target.module, default: []].insert(target.parameter)
+    if replacement.reason == Replacement.savedModule { savedModules.insert(target.module) }
   }
 
   private func config(of adapter: Adapter) throws(SurgeryError) -> JSONValue {
     let paths = modules.map(\.path)
     // A module to save must have every parameter in the file, else PEFT refuses to load; the others are loaded by name all
-    // the same.
-    let saved = full.filter { $0.value.isSuperset(of: ["weight", "bias"]) }.map(\.key).sorted()
+    // the same. One that was saved as a module has them, and is parted from what it shares its tensor with.
+    let saved = full.filter {
+      savedModules.contains($0.key) || $0.value.isSuperset(of: ["weight", "bias"])
+    }.map(\.key).sorted()
     let hasOtherBias = full.values.contains(["bias"])
     let parameters = Set(targetParameters)
     let targets = paths.filter { !parameters.contains($0) }

@@ -13,7 +13,7 @@ extension TensorFile {
       var tensors: [StoredTensor] = []
       for entry in header.entries {
         let plain = PlainSource(file: file, offset: entry.offset)
-        guard entry.info.dtype == .blockQuantised(GGUFTensorType.q8_0) else {
+        guard entry.info.dtype == .blockQuantised(.q8_0) else {
           tensors.append(StoredTensor(info: entry.info, source: plain))
           continue
         }

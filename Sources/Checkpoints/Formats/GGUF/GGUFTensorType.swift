@@ -24,9 +24,6 @@ enum GGUFTensorType {
     return plain.first { $0.dtype == dtype }?.code
   }
 
-  /// 32 signed bytes and their float16 scale.
-  static let q8_0 = BlockQuantisation(name: "Q8_0", elementsPerBlock: 32, bytesPerBlock: 34)
-
   private static let plain: [(code: UInt32, dtype: DType)] = [
     (0, .f32), (1, .f16), (24, .i8), (25, .i16), (26, .i32), (27, .i64), (28, .f64), (30, .bf16),
   ]
@@ -34,7 +31,7 @@ enum GGUFTensorType {
   // Q8_1 as block_q8_1 of ggml has it; gguf-py still lists the 40 bytes of an older layout.
   private static let blocks: [(code: UInt32, type: BlockQuantisation)] = [
     block(2, "Q4_0", 32, 18), block(3, "Q4_1", 32, 20), block(6, "Q5_0", 32, 22),
-    block(7, "Q5_1", 32, 24), (8, q8_0), block(9, "Q8_1", 32, 36), block(10, "Q2_K", 256, 84),
+    block(7, "Q5_1", 32, 24), (8, .q8_0), block(9, "Q8_1", 32, 36), block(10, "Q2_K", 256, 84),
     block(11, "Q3_K", 256, 110), block(12, "Q4_K", 256, 144), block(13, "Q5_K", 256, 176),
     block(14, "Q6_K", 256, 210), block(15, "Q8_K", 256, 292), block(16, "IQ2_XXS", 256, 66),
     block(17, "IQ2_XS", 256, 74), block(18, "IQ3_XXS", 256, 98), block(19, "IQ1_S", 256, 50),

@@ -12,7 +12,7 @@ struct Q8Source: TensorSource {
   var plainOffset: UInt64? { nil }
   var isSequential: Bool { false }
   var encoded: EncodedTensor? {
-    EncodedTensor(dtype: .blockQuantised(GGUFTensorType.q8_0), source: blocks)
+    EncodedTensor(dtype: .blockQuantised(.q8_0), source: blocks)
   }
 
   func makeReader() -> any TensorReader { Q8Reader(blocks: blocks) }
