@@ -67,8 +67,7 @@ extension CombineRequest {
     result.provenance.command = (["combine", "--method \(method.rawValue)"] + ranks.words).joined(
       separator: " ")
     try output.write(result, inputs: inputs, into: &report, execution)
-    report.totals.seconds = stopwatch.seconds
-    report.totals.peakMemory = Stopwatch.peakMemory
+    report.totals.measure(stopwatch)
     return report
   }
 

@@ -59,8 +59,7 @@ extension ConvertRequest {
     report.warnings = conversion.warnings
     report.totals.bytesRead = source.byteCount
     try output.write(result, inputs: inputs, into: &report, execution)
-    report.totals.seconds = stopwatch.seconds
-    report.totals.peakMemory = Stopwatch.peakMemory
+    report.totals.measure(stopwatch)
     return report
   }
 }

@@ -41,8 +41,7 @@ extension ExtractRequest {
         isTransposed: { architecture.isTransposed($0) ?? false }, inputs: inputs, into: &report,
         execution)
     }
-    report.totals.seconds = stopwatch.seconds
-    report.totals.peakMemory = Stopwatch.peakMemory
+    report.totals.measure(stopwatch)
     return report
   }
 

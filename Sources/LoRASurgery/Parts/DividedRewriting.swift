@@ -49,8 +49,7 @@ struct DividedRewriting {
         try write(share, manifest, to: path, replacing: replacing, execution)
       }
     }
-    report.totals.seconds = stopwatch.seconds
-    report.totals.peakMemory = Stopwatch.peakMemory
+    report.totals.measure(stopwatch)
     return report
   }
 

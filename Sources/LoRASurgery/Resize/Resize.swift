@@ -58,8 +58,7 @@ extension ResizeRequest {
     report.totals.bytesRead = source.byteCount
     result.provenance.command = (["resize"] + ranks.words).joined(separator: " ")
     try output.write(result, inputs: inputs, into: &report, execution)
-    report.totals.seconds = stopwatch.seconds
-    report.totals.peakMemory = Stopwatch.peakMemory
+    report.totals.measure(stopwatch)
     return report
   }
 }
