@@ -30,7 +30,7 @@ struct Piece: Sendable {
   ///   for one of another version, and what opening throws.
   init(opening path: String) throws(SurgeryError) {
     self.path = path
-    let isFolder = PathFacts(of: path)?.isFolder == true
+    let isFolder = Places.isFolder(path)
     own = try .safetensors(InputFile(isFolder ? "\(path)/\(Self.fileName)" : path))
     guard let text = own.metadata[Self.manifestKey] else {
       throw SurgeryError(
