@@ -69,7 +69,7 @@ struct AdapterFileBuilder {
       .made { () throws(SurgeryError) in
         var matrix = try factor.matrix(of: Double.self)
         matrix.scale(by: scale)
-        return narrowed(matrix.elements, to: dtype)
+        return matrix.elements.narrowed(to: dtype)
       })
   }
 
@@ -87,7 +87,7 @@ struct AdapterFileBuilder {
         for row in 0..<matrix.rows {
           for column in 0..<matrix.columns { padded[row, column] = matrix[row, column] }
         }
-        return narrowed(padded.elements, to: dtype)
+        return padded.elements.narrowed(to: dtype)
       })
   }
 
@@ -106,7 +106,7 @@ struct AdapterFileBuilder {
     _ name: String, values: [Double], shape: [Int], dtype: DType
   ) throws(SurgeryError) {
     infos.append(try Self.info(name, dtype, shape))
-    let bytes = narrowed(values, to: dtype)
+    let bytes = values.narrowed(to: dtype)
     contents.append(.made { bytes })
   }
 
