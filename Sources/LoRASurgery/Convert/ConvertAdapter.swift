@@ -162,13 +162,11 @@ struct AdapterConversion {
     report.rank = module.update.rank
     let keepsCore = dialect == .kohya || dialect == .comfyui
     if module.update.productRank != nil, !module.update.isPlainProduct(keepsCore: keepsCore) {
-      guard let factors = try module.update.productFactors(as: Double.self) else { return }
+      guard let factors = try module.update.products(as: Double.self) else { return }
       report.reason = "\(module.update.algorithm) multiplied out"
       add(
         try module.replacing(spool.store(factors, like: module.dtype), scale: module.scale), report)
-    } else if request.asLowRank, module.update.productRank == nil,
-      !(module.update is StackedLowRank)
-    {
+    } else if request.asLowRank, module.update.productRank == nil {
       if module.isVector {
         // What is no matrix has no factors; a dialect without differences takes the changed tensor itself.
         if keepsCore || module.target.parameter == "bias" {
@@ -202,9 +200,11 @@ struct AdapterConversion {
   private mutating func join(_ tensor: TensorUpdates) throws(SurgeryError) {
     var pieces: [Factors<Double>] = []
     for piece in tensor.updates {
-      guard let factors = try piece.update.productFactors(as: Double.self) else { continue }
+      guard let factors = try piece.update.products(as: Double.self), factors.count == 1 else {
+        continue
+      }
       pieces.append(
-        factors.scaled(by: piece.scale).placed(at: piece.rows.lowerBound, of: tensor.outputs))
+        factors[0].scaled(by: piece.scale).placed(at: piece.rows.lowerBound, of: tensor.outputs))
     }
     guard pieces.count == tensor.updates.count, let sum = Factors.sum(of: pieces) else {
       throw SurgeryError(
@@ -230,14 +230,13 @@ struct AdapterConversion {
     let interruption = execution.interruption
     var rules = pending.map(\.rule)
     if let budget = choice.budget {
-      let stored = spool.dtype
       let items = try workers.map(
         pending.count, cost: { _ in 1 }, interruption: interruption
-      ) { (index) throws(SurgeryError) in
+      ) { [spool] (index) throws(SurgeryError) in
         var delta = try pending[index].delta(interruption)
         return RankAllocation.Item(
           spectrum: try DeltaFactoring.spectrum(of: &delta), rule: pending[index].rule,
-          dtype: stored ?? pending[index].dtype, defaultRank: 1)
+          dtype: spool.storageDType(like: pending[index].dtype), defaultRank: 1)
       }
       rules = try RankAllocation(items, budget: budget, parameters: parameters).ranks.map {
         RankRule(.fixed($0), within: $0...$0)
