@@ -21,6 +21,7 @@ extension TensorFactoring {
     var rounding = Rounding<Scalar>(to: dtype)
     var down = leading.balancedDown(rank: rank)
     try down.withElements { (span) throws(SurgeryError) in try rounding.round(&span) }
+    try rounding.checkOverflow(allowed: request.allowOverflow)
     let fitted = try fit(&delta, down: down, squaredNorm: leading.squaredNorm) {
       (up) throws(SurgeryError) in try rounding.round(&up)
     }

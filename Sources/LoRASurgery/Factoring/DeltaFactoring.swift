@@ -31,6 +31,7 @@ struct DeltaFactoring: Sendable {
     var rounding = Rounding<Double>(to: dtype)
     var down = found
     try down.withElements { (values) throws(SurgeryError) in try rounding.round(&values) }
+    try rounding.checkOverflow(allowed: spool.allowOverflow)
     let fitted = try fit(&matrix, down: down, squaredNorm: squaredNorm) {
       (up) throws(SurgeryError) in try rounding.round(&up)
     }
