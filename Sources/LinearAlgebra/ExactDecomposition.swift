@@ -147,12 +147,7 @@ private func significantCount<Scalar: BLASScalar>(_ values: [Double], _: Scalar.
 public func exactSubspace<Source: BlockedMatrix>(
   of matrix: inout Source, target: SubspaceTarget
 ) throws(SurgeryError) -> LeadingSubspace<Source.Scalar> {
-  let shorter = min(matrix.rows, matrix.columns)
-  let bound: Int
-  switch target {
-  case .rank(let rank): bound = min(rank, shorter)
-  case .residual(_, _, let maximum): bound = min(maximum, shorter)
-  }
+  let bound = min(target.largestRank, matrix.rows, matrix.columns)
   let exact = try decomposition(of: &matrix, route: nil) { values, energy in
     min(bound, target.rank(for: values.map { $0 * $0 }, energy: energy) ?? bound)
   }

@@ -74,7 +74,9 @@ public func fit<Source: BlockedMatrix>(
   if residual < cancellation * total, rank > 0 {
     residual = try squaredResidual(of: &matrix, up: factor, down: down)
   }
-  return Fit(up: factor, squaredNorm: total, squaredResidual: max(0, residual))
+  // Where rounding made a factor infinite, nothing is captured.
+  return Fit(
+    up: factor, squaredNorm: total, squaredResidual: residual.isFinite ? max(0, residual) : total)
 }
 
 /// The squared Frobenius norm of `D - up · down`, formed block by block and summed in float64.

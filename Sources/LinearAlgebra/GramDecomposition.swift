@@ -18,7 +18,7 @@ extension RitzProblem {
     let isWider = Double(Scalar.ulpOfOne) < resolution
     var (isLost, missing) = (false, 0.0)
     let pairs = try TridiagonalForm(of: &gram).pairs { values in
-      let known = min(values.count, target.rank(for: values, energy: energy) ?? largestRank)
+      let known = min(values.count, target.rank(for: values, energy: energy) ?? target.largestRank)
       let wanted = min(known, values.prefix { $0 > faintest * values[0] }.count)
       let left = max(0, energy - values.prefix(wanted).reduce(0, +))
       isLost =
@@ -37,12 +37,5 @@ extension RitzProblem {
   /// Values of a Gram matrix below this fraction of the largest are rounding, of the elements or of its own.
   func faintest<Scalar: BLASScalar>(in gram: Matrix<Scalar>) -> Double {
     max(resolution * resolution, Double(gram.rows) * Double(Scalar.ulpOfOne) / 64)
-  }
-
-  private var largestRank: Int {
-    switch target {
-    case .rank(let rank): rank
-    case .residual(_, _, let maximum): maximum
-    }
   }
 }

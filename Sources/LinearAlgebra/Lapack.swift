@@ -16,7 +16,7 @@ func symmetricEigenpairs(_ matrix: Matrix<Double>) throws(SurgeryError) -> Eigen
   guard n > 0 else { return Eigenpairs(values: [], vectors: matrix) }
   var vectors = matrix.elements
   var values = [Double](repeating: 0, count: n)
-  try check(unsafe lora_dsyevd(Int32(n), &vectors, &values), "dsyevd")
+  try checkLapack(unsafe lora_dsyevd(Int32(n), &vectors, &values), "dsyevd")
   // LAPACK's columns are our rows; its order is ascending.
   var reversed = [Double]()
   reversed.reserveCapacity(n * n)
@@ -25,71 +25,6 @@ func symmetricEigenpairs(_ matrix: Matrix<Double>) throws(SurgeryError) -> Eigen
   }
   return Eigenpairs(
     values: values.reversed(), vectors: Matrix(rows: n, columns: n, elements: reversed))
-}
-
-/// A symmetric matrix in tridiagonal form, whose vectors are taken back to the matrix as far as they are wanted.
-///
-/// The steps of LAPACK's `syevd` one by one, in either precision: `sytrd`, `sterf` or `stedc`, `ormtr`.
-struct TridiagonalForm<Scalar: BLASScalar> {
-  private let size: Int
-  private let reflectors: [Scalar]
-  private let scales: [Scalar]
-  private let diagonal: [Scalar]
-  private let besideDiagonal: [Scalar]
-
-  /// Reduces a matrix of at least one row, in its own memory.
-  ///
-  /// - Throws: `la.memory`.
-  /// - Complexity: O(*n*³) time, of which half are products of matrices with vectors.
-  init(of matrix: inout Matrix<Scalar>) throws(SurgeryError) {
-    let size = matrix.rows
-    var reflectors = matrix.takeElements()
-    var diagonal = zeros(size, of: Scalar.self)
-    var (beside, scales) = (diagonal, diagonal)
-    try check(
-      unsafe Scalar.routines.tridiagonalise(size, &reflectors, &diagonal, &beside, &scales),
-      "sytrd")
-    self.size = size
-    self.reflectors = reflectors
-    self.scales = scales
-    self.diagonal = diagonal
-    besideDiagonal = beside
-  }
-
-  /// All eigenvalues, descending.
-  ///
-  /// - Throws: `la.not-converged`.
-  func values() throws(SurgeryError) -> [Double] {
-    var (values, beside) = (diagonal, besideDiagonal)
-    try check(unsafe Scalar.routines.tridiagonalValues(size, &values, &beside), "sterf")
-    return convert(values.span, to: Double.self).reversed()
-  }
-
-  /// Decomposes the form, and takes the leading vectors back.
-  ///
-  /// - Parameter count: How many vectors are wanted, given the eigenvalues.
-  /// - Returns: All eigenvalues, descending, and leading eigenvectors, one a row.
-  /// - Throws: `la.not-converged`, `la.memory`, or what `count` throws.
-  /// - Complexity: O(*n*³) time at most, all of it products of matrices; memory for two more matrices of its size.
-  func pairs(
-    _ count: ([Double]) throws(SurgeryError) -> Int
-  ) throws(SurgeryError) -> (values: [Double], vectors: Matrix<Scalar>) {
-    var (values, beside) = (diagonal, besideDiagonal)
-    var columns = zeros(size * size, of: Scalar.self)
-    try check(
-      unsafe Scalar.routines.tridiagonalVectors(size, &values, &beside, &columns), "stedc")
-    let descending: [Double] = convert(values.span, to: Double.self).reversed()
-    let wanted = min(size, try count(descending))
-    // LAPACK's order is ascending, and its columns are our rows.
-    var vectors = slice(columns, (size - wanted) * size..<size * size)
-    columns = []
-    if wanted > 0 {
-      try check(
-        unsafe Scalar.routines.restoreVectors(size, wanted, reflectors, scales, &vectors), "ormtr")
-      reverseRows(&vectors, width: size)
-    }
-    return (descending, Matrix(rows: wanted, columns: size, elements: vectors))
-  }
 }
 
 /// A thin singular value decomposition `left · diag(values) · right`.
@@ -116,7 +51,7 @@ func singularTriplets<Scalar: BLASScalar>(_ matrix: Matrix<Scalar>) throws(Surge
   if count > 0 {
     var scratch = matrix.elements
     // LAPACK sees the transpose: its left vectors are our right ones.
-    try check(
+    try checkLapack(
       unsafe Scalar.routines.singularValues(columns, rows, &scratch, &values, &right, &left),
       "gesdd")
   }
@@ -148,7 +83,7 @@ func orthonormalRows<Scalar: BLASScalar>(_ matrix: Matrix<Scalar>) throws(Surger
   var basis = matrix.elements
   var factor = zeros(count * count, of: Scalar.self)
   if count > 0 {
-    try check(unsafe Scalar.routines.orthonormalise(width, count, &basis, &factor), "geqrf")
+    try checkLapack(unsafe Scalar.routines.orthonormalise(width, count, &basis, &factor), "geqrf")
   }
   return (
     Matrix(rows: count, columns: width, elements: basis),
@@ -216,7 +151,7 @@ func pseudoInverse(_ matrix: Matrix<Double>) throws(SurgeryError) -> Matrix<Doub
 }
 
 /// Turns LAPACK's info code into an error.
-private func check(_ info: Int32, _ routine: String) throws(SurgeryError) {
+func checkLapack(_ info: Int32, _ routine: String) throws(SurgeryError) {
   if info == 0 { return }
   if info == LORA_NO_MEMORY {
     throw SurgeryError(.unsupported, "la.memory", "no memory for the workspace of \(routine)")

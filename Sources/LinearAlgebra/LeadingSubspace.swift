@@ -11,6 +11,30 @@ public enum SubspaceTarget: Sendable, Hashable {
   case residual(atMost: Double, minimumRank: Int = 1, maximumRank: Int = .max)
 }
 
+extension SubspaceTarget {
+  /// The most directions that may be wanted.
+  var largestRank: Int {
+    switch self {
+    case .rank(let rank): rank
+    case .residual(_, _, let maximum): maximum
+    }
+  }
+
+  /// The rank that the target needs, or `nil` if these values, in descending order, do not reach it.
+  func rank(for values: [Double], energy: Double) -> Int? {
+    switch self {
+    case .rank(let rank): return rank
+    case .residual(let fraction, let minimum, let maximum):
+      var left = energy
+      for (index, value) in values.enumerated() {
+        if left <= fraction * energy || index == maximum { return max(index, minimum) }
+        left -= value
+      }
+      return left <= fraction * energy ? max(values.count, minimum) : nil
+    }
+  }
+}
+
 /// How the search for leading subspaces proceeds.
 public struct SubspaceOptions: Sendable, Hashable {
   /// The energy that may be missing to the best subspace, relative to the energy that the best one leaves behind.

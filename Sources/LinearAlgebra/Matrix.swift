@@ -25,6 +25,15 @@ public struct Matrix<Scalar: BLASScalar>: Sendable, Equatable {
       rows: rows, columns: columns, elements: zeros(rows * columns, of: Scalar.self))
   }
 
+  /// The rows of matrices of equal width, those of one after those of the other.
+  ///
+  /// - Parameter matrices: The matrices; widths that differ are a programming error.
+  public init(stacking matrices: [Matrix]) {
+    self.init(
+      rows: matrices.reduce(0) { $0 + $1.rows }, columns: matrices.first?.columns ?? 0,
+      elements: matrices.count == 1 ? matrices[0].elements : matrices.flatMap(\.elements))
+  }
+
   /// One element.
   public subscript(row: Int, column: Int) -> Scalar {
     get { elements[row * columns + column] }
@@ -81,6 +90,20 @@ public struct Matrix<Scalar: BLASScalar>: Sendable, Equatable {
     return Matrix(
       rows: rows - dropped, columns: columns,
       elements: slice(elements, dropped * columns..<elements.count))
+  }
+
+  /// The matrices of equal height that make this one when they are stacked.
+  ///
+  /// - Parameter count: Divides the number of rows.
+  /// - Returns: So many matrices.
+  public func parted(into count: Int) -> [Matrix] {
+    if count == 1 { return [self] }
+    let height = rows / count
+    return (0..<count).map { part in
+      Matrix(
+        rows: height, columns: columns,
+        elements: slice(elements, part * height * columns..<(part + 1) * height * columns))
+    }
   }
 
   /// The matrix in another precision, each element rounded to nearest even.

@@ -26,6 +26,15 @@ public struct ProductSVD<Scalar: BLASScalar>: Sendable {
     right = product(core.right, inner.basis)
   }
 
+  /// All singular values of the product: beyond its rank they are zero.
+  public var spectrum: Spectrum {
+    let count = min(left.columns, right.columns)
+    return Spectrum(
+      values: singularValues.prefix(count)
+        + [Double](repeating: 0, count: max(0, count - singularValues.count)),
+      rows: left.columns, columns: right.columns)
+  }
+
   /// The best factors of a rank, balanced: `up = U sqrt(S)`, `down = sqrt(S) V'`.
   ///
   /// - Parameter rank: The rank wanted; what lies beyond the product's own is zero.

@@ -188,19 +188,3 @@ private let leastTrust = 0.05
 /// The free step assumes that what the Ritz vectors lack lies in directions of this fraction of the first unwanted Ritz
 /// value: between noise, 0, and the first unwanted direction itself, 1.
 private let shiftFraction = 0.3
-
-extension SubspaceTarget {
-  /// The rank that the target needs, or `nil` if these values, in descending order, do not reach it.
-  func rank(for values: [Double], energy: Double) -> Int? {
-    switch self {
-    case .rank(let rank): return rank
-    case .residual(let fraction, let minimum, let maximum):
-      var left = energy
-      for (index, value) in values.enumerated() {
-        if left <= fraction * energy || index == maximum { return max(index, minimum) }
-        left -= value
-      }
-      return left <= fraction * energy ? max(values.count, minimum) : nil
-    }
-  }
-}

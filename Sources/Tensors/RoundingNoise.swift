@@ -20,27 +20,10 @@ extension ElementConversion {
     for index in values.indices {
       let value = values[index]
       guard value.isFinite else { continue }
-      let exponent =
-        value.isZero ? format.leastExponent : max(Int(value.exponent), format.leastExponent)
-      let step = Double(sign: .plus, exponent: exponent - format.fractionBits, significand: 1)
-      let isAtSmallerSteps = value.significand == 1 && exponent > format.leastExponent
-      sum += step * step * (isAtSmallerSteps ? 0.75 : 1)
+      let unit = format.unit(at: Double(value))
+      let isAtSmallerSteps = value.significand == 1 && unit > format.leastUnit
+      sum += unit * unit * (isAtSmallerSteps ? 0.75 : 1)
     }
     return sum / 12
-  }
-}
-
-extension DType {
-  /// The stored bits of the fraction and the exponent of the least normal number, for floating-point types.
-  fileprivate var floatingPointFormat: (fractionBits: Int, leastExponent: Int)? {
-    switch self {
-    case .f64: (52, -1022)
-    case .f32: (23, -126)
-    case .bf16: (7, -126)
-    case .f16: (10, -14)
-    case .f8e4m3: (3, -6)
-    case .f8e5m2: (2, -14)
-    default: nil
-    }
   }
 }

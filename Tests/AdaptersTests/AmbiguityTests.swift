@@ -201,4 +201,20 @@ struct AmbiguityTests {
       })
     #expect(try files.outcome(path, split) == "adapter.unsupported-layout")
   }
+
+  @Test func twoTensorsForOneAreAConflict() throws {
+    let twice = try files.write(
+      "twice.safetensors",
+      ["lora_unet_q.set_weight": Tensor(6, 4), "lycoris_q.set_weight": Tensor(6, 4)])
+    var options = AdapterOptions()
+    options.dialect = .kohya
+    #expect(try files.outcome(twice, base, options) == "adapter.conflict")
+  }
+
+  @Test func weightsOfOutputsMustBeAsMany() throws {
+    let few = try files.write(
+      "few.safetensors",
+      ["lora_unet_q.weight": Tensor(5), "lora_unet_q.on_input": Tensor(values: [0])])
+    #expect(try files.outcome(few, base) == "adapter.shape")
+  }
 }

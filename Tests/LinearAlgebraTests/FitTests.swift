@@ -44,6 +44,15 @@ import Testing
     #expect(fitted.squaredResidual <= Self.residual(matrix, plain, down))
   }
 
+  @Test func anInfiniteFactorCapturesNothing() throws {
+    var matrix = Matrix<Float>(rows: 2, columns: 2, elements: [1, 2, 2, 4])
+    let down = Matrix<Float>(rows: 1, columns: 2, elements: [1, 2])
+    let fitted = try fit(&matrix, down: down) { up in
+      for index in up.indices { up[index] = .infinity }
+    }
+    #expect(fitted.squaredResidual == 25 && fitted.relativeResidual == 1)
+  }
+
   @Test func isTheLeastSquaresSolution() throws {
     var random = TestRandom(9)
     var matrix = random.matrix(50, 40)

@@ -308,10 +308,10 @@ struct PartModels {
   func bytes(in name: String) throws -> [String: Data] {
     let path = folder(name)
     guard let names = FileManager.default.enumerator(atPath: path),
-      PathFacts(of: path)?.isFolder == true
+      Places.isFolder(path)
     else { return ["": try Data(contentsOf: URL(fileURLWithPath: path))] }
     var found: [String: Data] = [:]
-    for case let name as String in names where PathFacts(of: "\(path)/\(name)")?.isFolder == false {
+    for case let name as String in names where !Places.isFolder("\(path)/\(name)") {
       found[name] = try Data(contentsOf: URL(fileURLWithPath: "\(path)/\(name)"))
     }
     return found

@@ -84,6 +84,14 @@ struct InexpressibleTests {
       output: "out.safetensors"),
     Case(dialect: .peft, says: "with and without magnitudes", adapter: mixed),
     Case(
+      dialect: .peft, says: "magnitudes on this axis",
+      adapter: lora.merging(["lora_unet_q.dora_scale": [1, 4]]) { $1 }),
+    Case(
+      dialect: .peft, says: "two products of unequal rank",
+      adapter: loha("lora_unet_q", 6, 4).merging([
+        "lora_unet_q.hada_w2_a": [6, 3], "lora_unet_q.hada_w2_b": [3, 4],
+      ]) { $1 }),
+    Case(
       dialect: .peft, says: "stored in full",
       adapter: loha("lora_unet_q", 6, 4).merging(["lora_unet_k.set_weight": [6, 4]]) { $1 }),
     Case(

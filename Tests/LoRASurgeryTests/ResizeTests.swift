@@ -76,6 +76,26 @@ struct ResizeTests {
     }
   }
 
+  @Test func whatWasMeasuredOfOtherFactorsIsForgotten() throws {
+    let folder = try TemporaryFolder()
+    var adapter = try Adapter(opening: CombineFixtures.path("a"))
+    for index in adapter.modules.indices {
+      adapter.modules[index].extraction = ExtractionFacts(deltaNorm: 2, residualNorm: 1)
+    }
+    try adapter.plan(
+      to: folder("a.lra"), options: AdapterWritingOptions(dialect: .compact, format: .compact)
+    ).write(replacing: false, inputs: [], Execution())
+    #expect(
+      try Adapter(opening: folder("a.lra")).modules.allSatisfy {
+        $0.extraction?.residualNorm == 1
+      })
+    _ = try Self.run(folder("b.lra")) {
+      $0.adapter = folder("a.lra")
+      $0.ranks.rank = 1
+    }
+    #expect(try Adapter(opening: folder("b.lra")).modules.allSatisfy { $0.extraction == nil })
+  }
+
   @Test func aBudgetBoundsTheFactorsAndDropsWhatItDoesNotPayFor() throws {
     let folder = try TemporaryFolder()
     let report = try Self.run(folder("out")) { $0.ranks.budget = .bytes(4 * 70) }

@@ -29,11 +29,11 @@ struct AdapterFiles: Sendable {
   /// Opens an adapter's file, or the file in an adapter's folder, with the configuration beside it.
   init(opening path: String, limits: ReadLimits) throws(SurgeryError) {
     var filePath = FilePath(path)
-    if let name = Self.names.first(where: { Self.exists(FilePath(path).appending($0)) }) {
+    if let name = Self.names.first(where: { Places.exists(FilePath(path).appending($0).string) }) {
       filePath = FilePath(path).appending(name)
     } else if let inner = Self.namedAdapter(in: path) {
       filePath = inner
-    } else if Self.isFolder(filePath) {
+    } else if Places.isFolder(path) {
       guard let only = try Self.onlyFile(in: path, limits) else {
         throw SurgeryError(
           .missingInput, "adapter.no-weights", "the folder holds no file of adapter tensors",
@@ -57,7 +57,7 @@ struct AdapterFiles: Sendable {
     fileName = filePath.lastComponent?.string ?? path
     let folder = filePath.removingLastComponent()
     let sidecar = folder.appending("adapter_config.json")
-    if Self.exists(sidecar) {
+    if Places.exists(sidecar.string) {
       configPath = sidecar.string
       let config = try JSONValue(readingFile: sidecar.string)
       guard config.members != nil else {
@@ -97,22 +97,10 @@ struct AdapterFiles: Sendable {
   /// The file of an adapter that has a name other than `default`, which PEFT gives a folder of its own
   /// (peft:src/peft/peft_model.py, `save_pretrained`); `nil` where there are several.
   private static func namedAdapter(in path: String) -> FilePath? {
-    let folders = Checkpoint.names(inFolder: path).sorted().map { FilePath(path).appending($0) }
-      .filter { exists($0.appending("adapter_config.json")) }
+    let folders = ((try? Places.names(in: path)) ?? []).map { FilePath(path).appending($0) }
+      .filter { Places.exists($0.appending("adapter_config.json").string) }
     guard folders.count == 1, let folder = folders.first else { return nil }
-    return names.map { folder.appending($0) }.first { exists($0) }
-  }
-
-  private static func exists(_ path: FilePath) -> Bool {
-    (try? FileDescriptor.open(path, .readOnly, options: [.nonBlocking, .closeOnExec])).map {
-      try? $0.close()
-    } != nil
-  }
-
-  private static func isFolder(_ path: FilePath) -> Bool {
-    (try? FileDescriptor.open(path, .readOnly, options: [.directory, .closeOnExec])).map {
-      try? $0.close()
-    } != nil
+    return names.map { folder.appending($0) }.first { Places.exists($0.string) }
   }
 
   /// The one file of tensors in a folder that uses no name of any dialect.

@@ -28,26 +28,6 @@ func transposedBytes<Pattern: BitwiseCopyable>(
   return result
 }
 
-/// Widens stored elements to one of the two precisions.
-func widened<Scalar: BLASScalar>(
-  _ bytes: [UInt8], _ dtype: DType
-) throws(SurgeryError) -> [Scalar] {
-  var values = [Scalar](repeating: 0, count: dtype.bytesPerElement.map { bytes.count / $0 } ?? 0)
-  var span = values.mutableSpan
-  unsafe Scalar.widen(bytes.span.bytes, from: dtype, into: &span)
-  return values
-}
-
-/// Rounds values to a stored dtype, once.
-func narrowed<Scalar: BLASScalar>(_ values: [Scalar], to dtype: DType) -> [UInt8] {
-  var bytes = [UInt8](
-    repeating: 0, count: dtype.byteCount(ofElements: values.count) ?? 0)
-  var span = bytes.mutableSpan
-  var target = unsafe span.mutableBytes
-  _ = Scalar.narrow(values.span, to: dtype, into: &target)
-  return bytes
-}
-
 /// The index of the first NaN or infinity.
 @specialized(where Scalar == Float)
 @specialized(where Scalar == Double)

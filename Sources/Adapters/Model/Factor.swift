@@ -158,7 +158,7 @@ public struct Factor: Sendable {
     of scalar: Scalar.Type
   ) throws(SurgeryError) -> Matrix<Scalar> {
     guard dtype.isFloatingPoint else { throw notFloating }
-    let elements: [Scalar] = try widened(try bytes(), dtype)
+    let elements = [Scalar](widening: try bytes(), from: dtype)
     if let index = firstNonFinite(elements) {
       throw SurgeryError.adapter(
         "non-finite", "the adapter has a value that is not finite",

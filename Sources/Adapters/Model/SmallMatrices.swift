@@ -17,6 +17,28 @@ extension Matrix {
 }
 
 extension Matrix<Double> {
+  /// The skew-symmetric matrix `P - P'` of a square block that is stored as one row.
+  ///
+  /// - Parameters:
+  ///   - stored: The matrix P of each block in a row of its own, row-major.
+  ///   - block: The row.
+  ///   - size: Rows and columns of the block.
+  init(skewOf stored: Matrix<Double>, block: Int, size: Int) {
+    self.init(rows: size, columns: size)
+    for i in 0..<size {
+      for j in 0..<size { self[i, j] = stored[block, i * size + j] - stored[block, j * size + i] }
+    }
+  }
+
+  /// The rotation `(I + Q)(I - Q)⁻¹` of this skew-symmetric matrix Q (Cayley).
+  func cayleyRotation() -> Matrix {
+    let identity = Matrix.identity(rows)
+    var (plus, minus) = (identity, identity)
+    plus.add(self, times: 1)
+    minus.add(self, times: -1)
+    return product(plus, minus.inverted() ?? identity)
+  }
+
   /// The inverse by elimination with row pivots, for blocks of at most some hundred rows; `nil` where singular.
   func inverted() -> Matrix? {
     let size = rows
@@ -55,5 +77,14 @@ extension Matrix<Double> {
       self[one, j] = self[other, j]
       self[other, j] = value
     }
+  }
+}
+
+extension [Matrix<Double>] {
+  /// Scales all matrices so that the Frobenius norm of all together is at most this.
+  mutating func limitNorm(to most: Double) {
+    let norm = reduce(0) { $0 + $1.elements.reduce(0) { $0 + $1 * $1 } }.squareRoot()
+    guard norm > most else { return }
+    for index in indices { self[index].scale(by: most / norm) }
   }
 }

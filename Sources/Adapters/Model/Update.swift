@@ -54,6 +54,11 @@ public protocol Update: Sendable {
   var columns: Int { get }
   /// The rank, for kinds that have one.
   var rank: Int? { get }
+  /// The inner size of the products of two factors that the update is at scale 1: of one product, or of one for each matrix of
+  /// a stack of experts; `nil` for kinds that are none.
+  ///
+  /// A core counts as folded into `down`; the parts of a fused projection make one product, whose ranks add up.
+  var productRank: Int? { get }
   /// How much of the target must be at hand at once.
   var need: BlockNeed { get }
   /// Whether the result is the target plus something that does not depend on the target.
@@ -83,6 +88,27 @@ public protocol Update: Sendable {
   func loaded<Scalar: BLASScalar>(
     scale: Double, as scalar: Scalar.Type
   ) throws(SurgeryError) -> any LoadedUpdate<Scalar>
+
+  /// Reads the update as products of two factors, without its scale.
+  ///
+  /// - Parameter scalar: The precision.
+  /// - Returns: Factors of the `out x in` matrix, or of each matrix of a stack; `nil` where ``productRank`` is.
+  /// - Throws: What reading throws; `adapter.non-finite`.
+  func products<Scalar: BLASScalar>(
+    as scalar: Scalar.Type
+  ) throws(SurgeryError) -> [Factors<Scalar>]?
+
+  /// An update by another pair of factors, in the row order and the stack that this one has.
+  ///
+  /// - Parameters:
+  ///   - up: `out x rank`; of a stack, the rows of one matrix after those of the other.
+  ///   - down: `rank x in`, likewise.
+  ///   - form: The form of one product; a stack keeps its own.
+  /// - Returns: The update.
+  /// - Throws: `adapter.shape` or `adapter.dtype`.
+  func replacingProducts(
+    up: Factor, down: Factor, form: LowRank.Form
+  ) throws(SurgeryError) -> any Update
 }
 
 /// An update with its factors in memory.
@@ -188,6 +214,20 @@ extension Update {
   public var inversion: Inversion { .possible }
   /// None.
   public var rank: Int? { nil }
+  /// None.
+  public var productRank: Int? { nil }
+
+  /// Nothing: the update is no product.
+  public func products<Scalar: BLASScalar>(
+    as scalar: Scalar.Type
+  ) throws(SurgeryError) -> [Factors<Scalar>]? { nil }
+
+  /// One product.
+  public func replacingProducts(
+    up: Factor, down: Factor, form: LowRank.Form
+  ) throws(SurgeryError) -> any Update {
+    try LowRank(up: up, down: down, form: form)
+  }
 
   /// The update as it is, with the orientation that the target decides.
   ///

@@ -92,26 +92,14 @@ public struct Butterfly: Update {
     scale: Double, as scalar: Scalar.Type
   ) throws(SurgeryError) -> any LoadedUpdate<Scalar> {
     let stored = try blocks.matrix(of: Double.self)
-    var skews = (0..<stored.rows).map { block in
-      var q = Matrix<Double>(rows: blockSize, columns: blockSize)
-      for i in 0..<blockSize {
-        for j in 0..<blockSize {
-          q[i, j] = stored[block, i * blockSize + j] - stored[block, j * blockSize + i]
-        }
-      }
-      return q
-    }
+    var skews = (0..<stored.rows).map { Matrix(skewOf: stored, block: $0, size: blockSize) }
     let count = stored.rows / stages
     var stagesMade: [LoadedButterfly<Scalar>.Stage] = []
     switch convention {
     case .peft: for index in skews.indices { skews[index].scale(by: -0.5) }
-    case .lycoris(let limit):
-      let norm = skews.reduce(0) { $0 + $1.elements.reduce(0) { $0 + $1 * $1 } }.squareRoot()
-      if let limit, norm > limit {
-        for index in skews.indices { skews[index].scale(by: limit / norm) }
-      }
+    case .lycoris(let limit): if let limit { skews.limitNorm(to: limit) }
     }
-    let rotations = skews.map(Self.cayley)
+    let rotations = skews.map { $0.cayleyRotation() }
     for stage in 0..<stages {
       stagesMade.append(
         .init(
@@ -121,15 +109,6 @@ public struct Butterfly: Update {
     return LoadedButterfly(
       stages: stagesMade, blockSize: blockSize, turnsInputs: convention == .peft, scale: scale,
       rescale: try rescale?.matrix(of: Double.self).elements)
-  }
-
-  /// `(I + Q)(I - Q)⁻¹`.
-  private static func cayley(_ q: Matrix<Double>) -> Matrix<Double> {
-    let identity = Matrix<Double>.identity(q.rows)
-    var (plus, minus) = (identity, identity)
-    plus.add(q, times: 1)
-    minus.add(q, times: -1)
-    return product(plus, minus.inverted() ?? identity)
   }
 
   /// For each place in the blocks of a stage, the row that stands there.

@@ -68,6 +68,8 @@ public struct LowRank: Update {
   public var columns: Int { down.columns * (core?.columns ?? 1) }
   /// Columns of `up`.
   public var rank: Int? { up.columns }
+  /// The rank.
+  public var productRank: Int? { up.columns }
   /// Reproducible, unless BLAS multiplies a core into `down`.
   public var isReproducible: Bool { core == nil }
   /// The factors.
@@ -84,9 +86,22 @@ public struct LowRank: Update {
   func loadedFactors<Scalar: BLASScalar>(
     scale: Double, as scalar: Scalar.Type
   ) throws(SurgeryError) -> LoadedLowRank<Scalar> {
+    let pair = try product(as: Scalar.self)
+    return LoadedLowRank(up: pair.up, down: pair.down, scale: scale)
+  }
+
+  /// Reads the factors; a core is multiplied into `down`.
+  public func products<Scalar: BLASScalar>(
+    as scalar: Scalar.Type
+  ) throws(SurgeryError) -> [Factors<Scalar>]? { [try product(as: Scalar.self)] }
+
+  /// The factors, with a core multiplied into `down`.
+  func product<Scalar: BLASScalar>(
+    as scalar: Scalar.Type
+  ) throws(SurgeryError) -> Factors<Scalar> {
     var inner = try down.matrix(of: Scalar.self)
     if let core { inner = foldedCore(try core.matrix(of: Scalar.self), into: inner) }
-    return LoadedLowRank(up: try up.matrix(of: Scalar.self), down: inner, scale: scale)
+    return Factors(up: try up.matrix(of: Scalar.self), down: inner)
   }
 
   /// Row *i* of the result is `Σ_j core[i, j, k] · down[j, q]` over *(q, k)*.
@@ -98,7 +113,7 @@ public struct LowRank: Update {
     elements.reserveCapacity(rank * down.columns * core.columns)
     for i in 0..<rank {
       let slice = core.block(rows: (i * rank)..<((i + 1) * rank), columns: 0..<core.columns)
-      elements += product(down, slice, transposeFirst: true).elements
+      elements += LinearAlgebra.product(down, slice, transposeFirst: true).elements
     }
     return Matrix(rows: rank, columns: down.columns * core.columns, elements: elements)
   }

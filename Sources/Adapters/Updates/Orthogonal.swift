@@ -144,9 +144,9 @@ public struct Orthogonal: Update {
   }
 
   private func skew(_ stored: Matrix<Double>, block: Int) -> Matrix<Double> {
-    var q = Matrix<Double>(rows: blockSize, columns: blockSize)
     switch storage {
     case .triangle:
+      var q = Matrix<Double>(rows: blockSize, columns: blockSize)
       var position = 0
       for i in 0..<blockSize {
         for j in (i + 1)..<max(blockSize, i + 1) {
@@ -155,45 +155,34 @@ public struct Orthogonal: Update {
           position += 1
         }
       }
-    case .difference:
-      for i in 0..<blockSize {
-        for j in 0..<blockSize {
-          q[i, j] = stored[block, i * blockSize + j] - stored[block, j * blockSize + i]
-        }
-      }
+      return q
+    case .difference: return Matrix(skewOf: stored, block: block, size: blockSize)
     }
-    return q
   }
 
   private func limitNorms(_ blocks: inout [Matrix<Double>]) {
-    func norm(_ matrices: [Matrix<Double>]) -> Double {
-      matrices.reduce(0) { $0 + $1.elements.reduce(0) { $0 + $1 * $1 } }.squareRoot()
-    }
     switch limit {
     case .none: return
     case .eachBlock(let most):
       for index in blocks.indices {
-        let own = norm([blocks[index]])
-        if own > most { blocks[index].scale(by: most / own) }
+        var block = [blocks[index]]
+        block.limitNorm(to: most)
+        blocks[index] = block[0]
       }
-    case .allBlocks(let most):
-      let own = norm(blocks)
-      guard own > most else { return }
-      for index in blocks.indices { blocks[index].scale(by: most / own) }
+    case .allBlocks(let most): blocks.limitNorm(to: most)
     }
   }
 
   private func rotation(_ q: Matrix<Double>) -> Matrix<Double> {
-    let identity = Matrix<Double>.identity(q.rows)
-    var (plus, minus) = (identity, identity)
-    plus.add(q, times: 1)
-    minus.add(q, times: -1)
     switch map {
-    case .minusPlus: return product(minus, plus.inverted() ?? identity)
-    case .plusMinus: return product(plus, minus.inverted() ?? identity)
+    case .minusPlus:
+      var negative = q
+      negative.scale(by: -1)
+      return negative.cayleyRotation()
+    case .plusMinus: return q.cayleyRotation()
     case .neumann(let terms):
       // The last power has coefficient 1; two terms stop at I + 2Q, and three give the same as four.
-      var result = identity
+      var result = Matrix<Double>.identity(q.rows)
       result.add(q, times: 2)
       if terms <= 2 { return result }
       var power = product(q, q)

@@ -27,6 +27,8 @@ public struct PartedLowRank: Update {
   public var columns: Int { parts.first?.update.columns ?? 0 }
   /// The rank of a part.
   public var rank: Int? { parts.first?.update.rank }
+  /// The ranks of all parts together.
+  public var productRank: Int? { parts.reduce(0) { $0 + $1.update.up.columns } }
   /// The factors of all parts.
   public var factors: [Factor] { parts.flatMap(\.update.factors) }
 
@@ -39,6 +41,24 @@ public struct PartedLowRank: Update {
       loaded.append((part.rows, try part.update.loadedFactors(scale: scale, as: Scalar.self)))
     }
     return LoadedParts(parts: loaded)
+  }
+
+  /// Reads the factors; in `up` each part has columns of its own, zero outside its rows.
+  public func products<Scalar: BLASScalar>(
+    as scalar: Scalar.Type
+  ) throws(SurgeryError) -> [Factors<Scalar>]? {
+    var up = Matrix<Scalar>(rows: rows, columns: productRank ?? 0)
+    var down: [Matrix<Scalar>] = []
+    var column = 0
+    for (own, update) in parts {
+      let part = try update.product(as: Scalar.self)
+      for row in own {
+        for k in 0..<part.rank { up[row, column + k] = part.up[row - own.lowerBound, k] }
+      }
+      down.append(part.down)
+      column += part.rank
+    }
+    return [Factors(up: up, down: Matrix(stacking: down))]
   }
 }
 

@@ -115,7 +115,7 @@ extension Factor {
   /// The elements as indices of a dimension.
   func indices(below limit: Int) throws(SurgeryError) -> [Int] {
     guard dtype.isNumeric else { throw notFloating }
-    let values: [Double] = try widened(try bytes(), dtype)
+    let values = [Double](widening: try bytes(), from: dtype)
     guard values.allSatisfy({ $0 >= 0 && $0 < Double(limit) && $0 == $0.rounded() }) else {
       throw SurgeryError.adapter(
         "shape", "a stored index is outside the base tensor",

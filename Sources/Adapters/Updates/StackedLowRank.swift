@@ -84,6 +84,8 @@ public struct StackedLowRank: Update {
   private var outputs: Int { isExpertMajor ? up.rows / max(experts, 1) : up.rows }
   /// The rank of one expert.
   public var rank: Int? { expertRank }
+  /// The rank of one expert.
+  public var productRank: Int? { expertRank }
   /// Both factors.
   public var factors: [Factor] { [down, up] }
 
@@ -180,9 +182,9 @@ public struct StackedLowRank: Update {
   }
 
   /// Reads the factors of every matrix, `out x in` whichever way the stack holds it.
-  func matrices<Scalar: BLASScalar>(
+  public func products<Scalar: BLASScalar>(
     as scalar: Scalar.Type
-  ) throws(SurgeryError) -> [Factors<Scalar>] {
+  ) throws(SurgeryError) -> [Factors<Scalar>]? {
     let (up, down) = (try up.matrix(of: Scalar.self), try down.matrix(of: Scalar.self))
     return (0..<experts).map { expert in
       let rows = (expert * expertRank)..<((expert + 1) * expertRank)
@@ -192,7 +194,9 @@ public struct StackedLowRank: Update {
   }
 
   /// The stack with other factors, of one matrix after the other.
-  func replacingFactors(up: Factor, down: Factor) throws(SurgeryError) -> StackedLowRank {
+  public func replacingProducts(
+    up: Factor, down: Factor, form: LowRank.Form
+  ) throws(SurgeryError) -> any Update {
     var replaced = try StackedLowRank(
       up: up, down: down, rank: up.columns, square: square, isExpertMajor: true)
     replaced.isTransposed = isTransposed

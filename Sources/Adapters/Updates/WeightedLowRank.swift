@@ -72,6 +72,8 @@ public struct WeightedLowRank: Update {
   public var columns: Int { width }
   /// Columns of `up`.
   public var rank: Int? { up.columns }
+  /// The rank.
+  public var productRank: Int? { up.columns }
   /// Every factor and weight.
   public var factors: [Factor] {
     [down, up] + [outputs, ranks, inputs, boundary].compactMap(\.self)
@@ -94,6 +96,18 @@ public struct WeightedLowRank: Update {
   public func loaded<Scalar: BLASScalar>(
     scale: Double, as scalar: Scalar.Type
   ) throws(SurgeryError) -> any LoadedUpdate<Scalar> {
+    let pair = try product(as: Scalar.self)
+    return LoadedLowRank(up: pair.up, down: pair.down, scale: scale)
+  }
+
+  /// Reads the factors and multiplies the weights into them.
+  public func products<Scalar: BLASScalar>(
+    as scalar: Scalar.Type
+  ) throws(SurgeryError) -> [Factors<Scalar>]? { [try product(as: Scalar.self)] }
+
+  private func product<Scalar: BLASScalar>(
+    as scalar: Scalar.Type
+  ) throws(SurgeryError) -> Factors<Scalar> {
     var left = try up.matrix(of: Double.self)
     var right = try down.columns(0..<width).matrix(of: Double.self)
     if let outputs { left.multiplyRows(by: try outputs.matrix(of: Double.self).elements) }
@@ -107,7 +121,7 @@ public struct WeightedLowRank: Update {
         })
     }
     if let inputs { right.multiplyColumns(by: try inputs.matrix(of: Double.self).elements) }
-    return LoadedLowRank(
-      up: left.converted(to: Scalar.self), down: right.converted(to: Scalar.self), scale: scale)
+    return Factors(
+      up: left.converted(to: Scalar.self), down: right.converted(to: Scalar.self))
   }
 }

@@ -84,7 +84,7 @@ struct AdapterFileBuilder {
   }
 
   private static func encoded(_ values: [Double], as dtype: DType) -> [UInt8] {
-    guard case .blockQuantised = dtype else { return narrowed(values, to: dtype) }
+    guard case .blockQuantised = dtype else { return values.narrowed(to: dtype) }
     return Q8Blocks.encoded(values)
   }
 
@@ -102,7 +102,7 @@ struct AdapterFileBuilder {
         for row in 0..<matrix.rows {
           for column in 0..<matrix.columns { padded[row, column] = matrix[row, column] }
         }
-        return narrowed(padded.elements, to: dtype)
+        return padded.elements.narrowed(to: dtype)
       })
   }
 
@@ -121,7 +121,7 @@ struct AdapterFileBuilder {
     _ name: String, values: [Double], shape: [Int], dtype: DType
   ) throws(SurgeryError) {
     infos.append(try Self.info(name, dtype, shape))
-    let bytes = narrowed(values, to: dtype)
+    let bytes = values.narrowed(to: dtype)
     contents.append(.made { bytes })
   }
 

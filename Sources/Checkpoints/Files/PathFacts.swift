@@ -1,10 +1,7 @@
 import SystemPackage
-public import Tensors
 
 /// What a path leads to, links followed.
 public struct PathFacts: Sendable, Hashable {
-  /// Whether it is a folder.
-  public let isFolder: Bool
   /// Bytes: of a file, or of all files in a folder and the folders in it.
   public let size: Int
   /// When it was last changed: a file, or the newest file in a folder; nanoseconds since 1970.
@@ -16,7 +13,6 @@ public struct PathFacts: Sendable, Hashable {
   /// - Complexity: One system call for each file in the folder.
   public init?(of path: String) {
     guard let status = try? FileSystem.status(of: FilePath(path)) else { return nil }
-    isFolder = status.isFolder
     var (size, modified) = (0, status.isFolder ? 0 : status.nanoseconds)
     if status.isFolder {
       // A level deeper than pipelines with their components go; links may lead back up.
@@ -41,31 +37,6 @@ public struct PathFacts: Sendable, Hashable {
         body(status)
       } else if depth > 0 {
         visit(path, depth: depth - 1, body)
-      }
-    }
-  }
-
-  /// The names in a folder, sorted, without hidden ones.
-  ///
-  /// - Parameter folder: The path of a folder.
-  /// - Returns: The names, without their path.
-  /// - Throws: `file.missing`, `file.permission` or `io.read`.
-  public static func names(in folder: String) throws(SurgeryError) -> [String] {
-    do {
-      return try FileSystem.contents(of: FilePath(folder)).filter { !$0.hasPrefix(".") }
-    } catch {
-      throw SurgeryError.reading(folder, "opendir", error)
-    }
-  }
-
-  /// Creates a folder where there is none; the folder around it must exist.
-  ///
-  /// - Parameter folder: The path of the folder.
-  /// - Throws: `output.…` where it cannot be created.
-  public static func makeFolder(_ folder: String) throws(SurgeryError) {
-    do { try FileSystem.makeFolder(FilePath(folder)) } catch {
-      guard error == .fileExists, Self(of: folder)?.isFolder == true else {
-        throw SurgeryError.writing(folder, "mkdir", error)
       }
     }
   }

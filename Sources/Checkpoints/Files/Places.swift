@@ -71,8 +71,38 @@ public struct Places: Sendable {
     return (last?.string ?? path, last?.stem ?? path)
   }
 
-  /// Whether a folder is at a path.
+  /// Whether anything is at a path, links followed.
+  public static func exists(_ path: String) -> Bool {
+    (try? FileSystem.status(of: FilePath(path))) != nil
+  }
+
+  /// Whether a folder is at a path, links followed.
   public static func isFolder(_ path: String) -> Bool {
     (try? FileSystem.status(of: FilePath(path)))?.isFolder ?? false
+  }
+
+  /// The names in a folder, sorted, without hidden ones.
+  ///
+  /// - Parameter folder: The path of a folder.
+  /// - Returns: The names, without their path.
+  /// - Throws: `file.missing`, `file.permission` or `io.read`.
+  public static func names(in folder: String) throws(SurgeryError) -> [String] {
+    do {
+      return try FileSystem.contents(of: FilePath(folder)).filter { !$0.hasPrefix(".") }
+    } catch {
+      throw SurgeryError.reading(folder, "opendir", error)
+    }
+  }
+
+  /// Creates a folder where there is none; the folder around it must exist.
+  ///
+  /// - Parameter folder: The path of the folder.
+  /// - Throws: `output.…` where it cannot be created.
+  public static func makeFolder(_ folder: String) throws(SurgeryError) {
+    do { try FileSystem.makeFolder(FilePath(folder)) } catch {
+      guard error == .fileExists, isFolder(folder) else {
+        throw SurgeryError.writing(folder, "mkdir", error)
+      }
+    }
   }
 }

@@ -123,7 +123,6 @@ public struct BatchReport: Sendable, Codable {
       totals.inputBytes = jobs.reduce(0) { $0 + ($1.inputBytes ?? 0) }
       totals.expectedBytes = jobs.reduce(0) { $0 + ($1.expectedBytes ?? 0) }
     }
-    totals.seconds = stopwatch.seconds
-    totals.peakMemory = Stopwatch.peakMemory
+    totals.measure(stopwatch)
   }
 }

@@ -90,7 +90,7 @@ struct CombineStep: Sendable {
     let weight: Double
     let scale: Double
 
-    var factor: Double { weight * scale }
+    var weightedScale: Double { weight * scale }
   }
 
   var parts: [Part]
@@ -112,7 +112,7 @@ struct CombineStep: Sendable {
   func check(_ method: CombineRequest.Method) throws(SurgeryError) {
     for part in parts {
       let update = part.module.update
-      guard isDifference ? update is FullDifference : update.rankOfProducts != nil else {
+      guard isDifference ? update is FullDifference : update.productRank != nil else {
         throw SurgeryError(
           .unsupported, "combine.kind", "updates of this kind cannot be combined",
           file: part.adapter, tensor: part.module.name,
@@ -137,14 +137,14 @@ struct CombineStep: Sendable {
           hint: "svd and concat add them; the methods without -svd prune their factors")
       }
       if method.worksOnFactors, !isDifference,
-        update.rankOfProducts != first.update.rankOfProducts
+        update.productRank != first.update.productRank
       {
         throw SurgeryError(
           .unsupported, "combine.ranks",
           "\(method.rawValue) works on factors, which have different ranks", file: part.adapter,
           tensor: part.module.name,
-          expected: "rank \(first.update.rankOfProducts ?? 0) as in \(parts[0].adapter)",
-          found: "rank \(update.rankOfProducts ?? 0)",
+          expected: "rank \(first.update.productRank ?? 0) as in \(parts[0].adapter)",
+          found: "rank \(update.productRank ?? 0)",
           hint: "concat, svd and the -svd methods take any ranks; resize makes them equal")
       }
     }

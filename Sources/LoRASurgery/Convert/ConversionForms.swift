@@ -6,7 +6,7 @@ import Tensors
 extension Update {
   /// Whether every dialect of low-rank factors holds the update as it is.
   func isPlainProduct(keepsCore: Bool) -> Bool {
-    guard let pair = self as? LowRank else { return self is HeadPermuted }
+    guard let pair = self as? LowRank else { return self is HeadPermuted || self is StackedLowRank }
     return keepsCore || pair.core == nil
   }
 
@@ -60,26 +60,4 @@ extension ModuleUpdate {
 
   /// Whether it changes a vector: a bias, a norm.
   var isVector: Bool { min(update.rows, update.columns) <= 1 }
-
-  /// The module with stored factors in the place of its update.
-  func replacing(
-    _ pair: FactorSpool.Pair, scale: Double?, form: LowRank.Form? = nil, isTransposed: Bool = false
-  ) throws(SurgeryError) -> ModuleUpdate {
-    var result = self
-    result.update = try pair.update(form: form ?? self.form, isTransposed: isTransposed)
-    result.extraction = nil
-    result.scale = scale
-    result.alpha = scale.map { $0 * Double(pair.rank) }
-    return result
-  }
-}
-
-extension Factors<Double> {
-  /// The factors of a taller matrix, zero outside these rows.
-  func placed(at row: Int, of rows: Int) -> Self {
-    if row == 0, up.rows == rows { return self }
-    var taller = [Double](repeating: 0, count: rows * rank)
-    taller.replaceSubrange(row * rank..<(row + up.rows) * rank, with: up.elements)
-    return Factors(up: Matrix(rows: rows, columns: rank, elements: taller), down: down)
-  }
 }

@@ -78,8 +78,7 @@ extension ConvertRequest {
     report.warnings = warnings + plan.metadataNotes
     report.totals.bytesRead = source.byteCount
     report.totals.bytesWritten = dryRun ? 0 : plan.byteCount
-    report.totals.seconds = stopwatch.seconds
-    report.totals.peakMemory = Stopwatch.peakMemory
+    report.totals.measure(stopwatch)
     return report
   }
 

@@ -48,8 +48,7 @@ extension ConvertRequest {
       report.output = output
       report.totals.bytesWritten = try writing.writtenBytes()
     }
-    report.totals.seconds = stopwatch.seconds
-    report.totals.peakMemory = Stopwatch.peakMemory
+    report.totals.measure(stopwatch)
     return report
   }
 }

@@ -17,7 +17,7 @@ struct Stopwatch {
   }
 
   /// The most memory that the process has held, in bytes.
-  static var peakMemory: Int {
+  fileprivate static var peakMemory: Int {
     var usage = rusage()
     #if canImport(Darwin)
       guard unsafe getrusage(RUSAGE_SELF, &usage) == 0 else { return 0 }
@@ -29,3 +29,21 @@ struct Stopwatch {
     #endif
   }
 }
+
+/// Totals of a report that say what the operation cost.
+protocol CostTotals {
+  var seconds: Double { get set }
+  var peakMemory: Int { get set }
+}
+
+extension CostTotals {
+  /// Notes the time until now and the memory.
+  mutating func measure(_ stopwatch: Stopwatch) {
+    seconds = stopwatch.seconds
+    peakMemory = Stopwatch.peakMemory
+  }
+}
+
+extension OperationReport.Totals: CostTotals {}
+extension SpectrumReport.Totals: CostTotals {}
+extension BatchReport.Totals: CostTotals {}

@@ -44,8 +44,8 @@ extension TensorFactoring {
             of: &delta, rule: RankRule(.fixed(rank), within: rank...rank), limit: rank)
         }
         let rounded = try roundedFactors(of: &delta, found, rank: rank, dtype)
-        left += try Self.bytes(of: rounded.up.elements, as: dtype)
-        right += try Self.bytes(of: rounded.down.elements, as: dtype)
+        left += rounded.up.elements.narrowed(to: dtype)
+        right += rounded.down.elements.narrowed(to: dtype)
         squaredResidual += rounded.squaredResidual
       }
     }
@@ -57,9 +57,9 @@ extension TensorFactoring {
       report,
       content: .stack(
         StoredFactors(
-          left: try store(
+          left: try spool.append(
             left, shape: Shape(rows: stack.count * stack.rows, columns: rank), as: dtype),
-          right: try store(
+          right: try spool.append(
             right, shape: Shape(rows: stack.count * rank, columns: stack.columns), as: dtype)),
         stack))
     if searched.matrices.contains(where: \.fellBack) { extracted.noteFallback() }

@@ -41,8 +41,7 @@ extension ExtractRequest {
         isTransposed: { architecture.isTransposed($0) ?? false }, inputs: inputs, into: &report,
         execution)
     }
-    report.totals.seconds = stopwatch.seconds
-    report.totals.peakMemory = Stopwatch.peakMemory
+    report.totals.measure(stopwatch)
     return report
   }
 
@@ -107,8 +106,9 @@ extension ExtractRequest {
       switch tensor.content {
       case .factors(let factors, let form):
         let isTransposed = form == .linear && isTransposed(name)
+        let (up, down) = factors.factors(isTransposed: isTransposed)
         var module = ModuleUpdate(
-          changing: name, by: try factors.update(form: form, isTransposed: isTransposed))
+          changing: name, by: try LowRank(up: up, down: down, form: form))
         module.extraction = tensor.report.extraction
         adapter.modules.append(module)
         if isTransposed { adapter.fanInFanOut = true }

@@ -42,27 +42,6 @@ struct ExtractedTensor: Sendable {
   }
 }
 
-/// The factors of a stored matrix, rounded to their storage dtype and waiting in the spool; of a stack those of all matrices,
-/// one below the other.
-struct StoredFactors: Sendable {
-  /// Rows of the storage by rank.
-  var left: StoredTensor
-  /// Rank by columns of the storage.
-  var right: StoredTensor
-
-  /// The update of a stack that these factors are.
-  func update(of stack: ExpertStack) throws(SurgeryError) -> StackedLowRank {
-    try StackedLowRank(left: Factor(left), right: Factor(right), of: stack)
-  }
-
-  /// The update that these factors are, in `out x in` orientation.
-  func update(form: LowRank.Form, isTransposed: Bool) throws(SurgeryError) -> LowRank {
-    isTransposed
-      ? try LowRank(up: Factor(right).transposed(), down: Factor(left).transposed(), form: form)
-      : try LowRank(up: Factor(left), down: Factor(right), form: form)
-  }
-}
-
 /// A delta whose leading directions are known, and whose rank is still to be chosen.
 struct SearchedDelta: Sendable {
   /// The singular values; of a stack those of all matrices together.

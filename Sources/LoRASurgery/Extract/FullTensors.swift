@@ -65,7 +65,8 @@ extension TensorFactoring {
     report.setEnergies(
       squaredNorm: squaredNorm,
       squaredResidual: zip(values, rounded).reduce(0) { $0 + ($1.0 - $1.1) * ($1.0 - $1.1) })
-    let stored = try store(rounded, shape: pair.tuned.info.shape, as: dtype)
+    let stored = try spool.append(
+      rounded.narrowed(to: dtype), shape: pair.tuned.info.shape, as: dtype)
     return ExtractedTensor(report, content: .difference(stored))
   }
 }

@@ -132,7 +132,7 @@ struct TensorFactoring: Sendable {
         let known = pair.rule.policy == nil ? min(limit, delta.rows, delta.columns) : 0
         return SearchedMatrix(
           spectrum: try spectrum(of: &delta, found, pair.rule, known: known),
-          right: try store(found.right, as: Scalar.self == Double.self ? .f64 : .f32),
+          right: try spool.append(found.right, as: Scalar.self == Double.self ? .f64 : .f32),
           fellBack: found.method == .exactAfterSearch)
       }
       if pair.rule.policy != nil, matrix.spectrum.totalEnergy > 0 {
@@ -237,7 +237,8 @@ struct TensorFactoring: Sendable {
       report,
       content: .factors(
         StoredFactors(
-          left: try store(rounded.up, as: dtype), right: try store(rounded.down, as: dtype)),
+          left: try spool.append(rounded.up, as: dtype),
+          right: try spool.append(rounded.down, as: dtype)),
         pair.form))
     if fellBack { extracted.noteFallback() }
     return extracted

@@ -27,13 +27,15 @@ struct DeltaFactoring: Sendable {
   ) throws(SurgeryError) -> FactoredMatrix? where Source.Scalar == Double {
     let (found, squaredNorm) = try leadingRows(of: &matrix, rule)
     guard found.rows > 0 else { return nil }
-    let dtype = spool.dtype ?? dtype
+    let dtype = spool.storageDType(like: dtype)
     var rounding = Rounding<Double>(to: dtype)
     var down = found
     try down.withElements { (values) throws(SurgeryError) in try rounding.round(&values) }
+    try rounding.checkOverflow(allowed: spool.allowOverflow)
     let fitted = try fit(&matrix, down: down, squaredNorm: squaredNorm) {
       (up) throws(SurgeryError) in try rounding.round(&up)
     }
+    try rounding.checkOverflow(allowed: spool.allowOverflow)
     return FactoredMatrix(
       pair: try spool.store(Factors(up: fitted.up, down: down), like: dtype), rank: down.rows,
       squaredNorm: squaredNorm, squaredResidual: fitted.squaredResidual)

@@ -34,8 +34,7 @@ public struct GatherRequest: Sendable, Codable {
       ? try gatherRewriting(pieces, execution) : try gatherExtraction(pieces, execution)
     report.gathered = pieces.manifest.command
     report.totals.bytesRead = pieces.manifest.inputBytes
-    report.totals.seconds = stopwatch.seconds
-    report.totals.peakMemory = Stopwatch.peakMemory
+    report.totals.measure(stopwatch)
     return report
   }
 }

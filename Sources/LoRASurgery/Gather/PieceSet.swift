@@ -77,13 +77,11 @@ struct PieceSet {
   private static func expanded(_ paths: [String]) throws(SurgeryError) -> [String] {
     var found: [String] = []
     for path in paths {
-      guard PathFacts(of: path)?.isFolder == true,
-        PathFacts(of: "\(path)/\(Piece.fileName)") == nil
-      else {
+      guard Places.isFolder(path), !Places.exists("\(path)/\(Piece.fileName)") else {
         found.append(path)
         continue
       }
-      let inside = try PathFacts.names(in: path).filter { $0.hasPrefix(PieceDestination.prefix) }
+      let inside = try Places.names(in: path).filter { $0.hasPrefix(PieceDestination.prefix) }
       guard !inside.isEmpty else {
         throw SurgeryError(
           .data, "part.unknown", "the folder holds no parts", file: path,

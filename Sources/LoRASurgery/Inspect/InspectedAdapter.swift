@@ -128,8 +128,8 @@ public struct InspectedAdapter: Sendable, Codable {
     else {
       return nil
     }
-    if let factors = try module.update.productFactors(as: Double.self) {
-      return try factors.scaled(by: scale).squaredNorm()
+    if let factors = try module.update.products(as: Double.self) {
+      return try factors.map { $0.scaled(by: scale) }.squaredNorm()
     }
     let loaded = try module.update.loaded(scale: scale, as: Double.self)
     let (rows, columns) = (module.update.rows, module.update.columns)

@@ -34,8 +34,7 @@ extension MergeRequest {
     report.warnings = plan.warnings + plan.layoutNotes
     if !dryRun { report.warnings += report.mergeWarnings(direction) }
     report.totals.bytesRead = model.byteCount
-    report.totals.seconds = stopwatch.seconds
-    report.totals.peakMemory = Stopwatch.peakMemory
+    report.totals.measure(stopwatch)
     return report
   }
 

@@ -47,8 +47,7 @@ extension ExtractRequest {
           inputs: inputs, execution)
       }
     }
-    report.totals.seconds = stopwatch.seconds
-    report.totals.peakMemory = Stopwatch.peakMemory
+    report.totals.measure(stopwatch)
     return report
   }
 

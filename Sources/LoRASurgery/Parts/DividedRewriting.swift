@@ -49,8 +49,7 @@ struct DividedRewriting {
         try write(share, manifest, to: path, replacing: replacing, execution)
       }
     }
-    report.totals.seconds = stopwatch.seconds
-    report.totals.peakMemory = Stopwatch.peakMemory
+    report.totals.measure(stopwatch)
     return report
   }
 
@@ -167,10 +166,7 @@ struct DividedRewriting {
         let start = entry * Piece.sumCount
         numbers.replaceSubrange(start..<start + Piece.sumCount, with: outcome.sums.stored)
       }
-      var bytes = [UInt8](repeating: 0, count: numbers.count * MemoryLayout<Double>.size)
-      try bytes.withMutableRawSpan(0..<bytes.count) { (target) throws(SurgeryError) in
-        _ = Double.narrow(numbers.span, to: .f64, into: &target)
-      }
+      let bytes = numbers.narrowed(to: .f64)
       try unsafe writer.write(bytes.span.bytes, to: sums, at: 0, through: stage)
     }
     try stage.flush()

@@ -30,7 +30,7 @@ struct Piece: Sendable {
   ///   for one of another version, and what opening throws.
   init(opening path: String) throws(SurgeryError) {
     self.path = path
-    let isFolder = PathFacts(of: path)?.isFolder == true
+    let isFolder = Places.isFolder(path)
     own = try .safetensors(InputFile(isFolder ? "\(path)/\(Self.fileName)" : path))
     guard let text = own.metadata[Self.manifestKey] else {
       throw SurgeryError(
@@ -106,10 +106,7 @@ struct Piece: Sendable {
     guard stored.info.dtype == .f64,
       stored.info.shape == Shape(rows: reports.count, columns: Self.sumCount)
     else { throw Self.damaged(path, "its sums have an impossible shape") }
-    var numbers = [Double](repeating: 0, count: reports.count * Self.sumCount)
-    let bytes = try stored.bytes()
-    var span = numbers.mutableSpan
-    unsafe Double.widen(bytes.span.bytes, from: .f64, into: &span)
+    let numbers = [Double](widening: try stored.bytes(), from: .f64)
     for (index, entry) in manifest.entries.enumerated() {
       let row = numbers[index * Self.sumCount..<(index + 1) * Self.sumCount]
       guard let sums = AdditionSums(stored: Array(row)) else {

@@ -11,12 +11,12 @@ struct PieceDestination {
   init(output: String, part: Part, creating: Bool) throws(SurgeryError) {
     let isNamedFolder = output.hasSuffix("/")
     let folder = isNamedFolder ? String(output.dropLast()) : output
-    let isPiece = PathFacts(of: "\(folder)/\(Piece.fileName)") != nil
-    guard isNamedFolder || PathFacts(of: output)?.isFolder == true, !isPiece else {
+    let isPiece = Places.exists("\(folder)/\(Piece.fileName)")
+    guard isNamedFolder || Places.isFolder(output), !isPiece else {
       path = folder
       return
     }
-    if creating { try PathFacts.makeFolder(folder) }
+    if creating { try Places.makeFolder(folder) }
     path = "\(folder)/\(Self.name(of: part))"
   }
 

@@ -131,9 +131,7 @@ struct BlockRewriting<Scalar: BLASScalar> {
   }
 
   private func nonFinite(_ input: [UInt8], at start: Int) -> SurgeryError {
-    var values = [Double](repeating: 0, count: input.count / size.source)
-    var span = values.mutableSpan
-    unsafe Double.widen(input.span.bytes, from: step.source.info.dtype, into: &span)
+    let values = [Double](widening: input, from: step.source.info.dtype)
     let index = values.firstIndex { !$0.isFinite } ?? 0
     return SurgeryError(
       .data, "tensor.non-finite", "element \(start + index) is not finite",

@@ -58,11 +58,7 @@ struct RewritePipeline {
     for (piece, outcome) in zip(pieces, outcomes.withLock { $0 }) { found[piece.step] += outcome }
     for (step, outcome) in zip(steps, found)
     where outcome.sums.loss.overflowed > 0 && !arithmetic.allowOverflow {
-      throw SurgeryError(
-        .data, "dtype.overflow",
-        "\(outcome.sums.loss.overflowed) finite values do not fit \(step.dtype)",
-        file: step.source.source.file.path, tensor: step.source.name.text,
-        hint: "--dtype bf16 or f32 holds them; --allow-overflow accepts the loss")
+      throw .overflow(of: outcome.sums.loss, storedAs: step.dtype, in: step.source)
     }
     return found
   }

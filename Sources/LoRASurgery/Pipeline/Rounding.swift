@@ -1,3 +1,4 @@
+import Checkpoints
 import Tensors
 
 /// Rounds values in place to what a storage dtype can hold.
@@ -7,6 +8,14 @@ struct Rounding<Scalar: WorkingScalar> {
   private var bytes: [UInt8] = []
 
   init(to dtype: DType) { self.dtype = dtype }
+
+  /// Refuses finite values that did not fit, unless that is allowed.
+  ///
+  /// - Throws: `dtype.overflow`.
+  func checkOverflow(allowed: Bool) throws(SurgeryError) {
+    guard loss.overflowed > 0, !allowed else { return }
+    throw .overflow(of: loss, storedAs: dtype)
+  }
 
   /// Narrows and widens again, counting what did not fit.
   ///
@@ -37,5 +46,17 @@ extension DType? {
     guard let dtype = self, !dtype.isFloatingPoint else { return }
     throw SurgeryError(
       .usage, "dtype.tensors", "tensors cannot be converted to this dtype", found: dtype.name)
+  }
+}
+
+extension SurgeryError {
+  /// The error for finite values that their storage dtype cannot hold.
+  static func overflow(
+    of loss: NarrowingLoss, storedAs dtype: DType, in tensor: StoredTensor? = nil
+  ) -> SurgeryError {
+    SurgeryError(
+      .data, "dtype.overflow", "\(loss.overflowed) finite values do not fit \(dtype)",
+      file: tensor?.source.file.path, tensor: tensor?.name.text,
+      hint: "--dtype bf16 or f32 holds them; --allow-overflow accepts the loss")
   }
 }

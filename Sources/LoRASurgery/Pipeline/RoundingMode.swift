@@ -12,19 +12,12 @@ public enum RoundingMode: Sendable, Codable, Hashable {
 /// Stochastic rounding whose every decision depends on the seed, the tensor and the element alone.
 struct StochasticRounding {
   private let key: UInt64
-  private let fractionBits: Int
-  private let smallestExponent: Int
+  private let format: FloatingPointFormat
 
   /// Prepares rounding; `nil` where the dtype is no narrower than float64 or is no floating-point type.
   init?(seed: UInt64, tensor: TensorName, dtype: DType) {
-    switch dtype {
-    case .bf16: (fractionBits, smallestExponent) = (7, -126)
-    case .f16: (fractionBits, smallestExponent) = (10, -14)
-    case .f32: (fractionBits, smallestExponent) = (23, -126)
-    case .f8e4m3: (fractionBits, smallestExponent) = (3, -6)
-    case .f8e5m2: (fractionBits, smallestExponent) = (2, -14)
-    default: return nil
-    }
+    guard dtype != .f64, let format = dtype.floatingPointFormat else { return nil }
+    self.format = format
     // FNV-1a over the name, so that tensors of equal values do not share their decisions.
     var hash: UInt64 = 0xCBF2_9CE4_8422_2325
     for byte in tensor.text.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01B3 }
@@ -34,8 +27,7 @@ struct StochasticRounding {
   /// The neighbour of `value` in the dtype that the element's own random number chooses.
   func rounded(_ value: Double, element: Int) -> Double {
     guard value.isFinite, value != 0 else { return value }
-    let exponent = max(Int(value.exponent), smallestExponent)
-    let unit = Double(sign: .plus, exponent: exponent - fractionBits, significand: 1)
+    let unit = format.unit(at: value)
     // Exact: the unit is a power of two.
     let units = value.magnitude / unit
     let below = units.rounded(.down)

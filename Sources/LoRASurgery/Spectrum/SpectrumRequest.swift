@@ -81,8 +81,7 @@ public struct SpectrumRequest: Sendable, Codable {
       try write(SpectrumPage(report).text, to: html, inputs: inputs, execution.interruption)
       report.html = html
     }
-    report.totals.seconds = stopwatch.seconds
-    report.totals.peakMemory = Stopwatch.peakMemory
+    report.totals.measure(stopwatch)
     return report
   }
 

@@ -84,8 +84,7 @@ extension MergeRequest {
     report.warnings = model.warnings + changes.warnings
     report.totals.bytesRead = model.byteCount + Int(reader.file.size)
     report.totals.bytesWritten = dryRun ? 0 : output.byteCount
-    report.totals.seconds = stopwatch.seconds
-    report.totals.peakMemory = Stopwatch.peakMemory
+    report.totals.measure(stopwatch)
     return report
   }
 

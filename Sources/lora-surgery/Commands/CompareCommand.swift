@@ -49,44 +49,9 @@ struct CompareCommand: JobCommand {
     let report = try common.execute { (execution) throws(SurgeryError) in
       try request.run(execution)
     }
-    try common.show(report, warnings: report.warnings) { lines(of: report) }
+    try common.show(report, warnings: report.warnings) {
+      CompareText(report, verbose: common.verbose, tolerance: tolerance).lines(width: Console.width)
+    }
     if !report.equal { throw ExitCode(1) }
-  }
-
-  private func lines(of report: CompareReport) -> [String] {
-    let shown =
-      common.verbose
-      ? report.modules
-      : report.modules.filter { $0.verdict != .identical }
-        .sorted { ($0.relativeError ?? .infinity) > ($1.relativeError ?? .infinity) }
-    var table = TextTable([
-      ("tensor", .left), ("verdict", .left), ("largest", .right), ("units", .right),
-      ("relative", .right),
-      ("cosine", .right),
-    ])
-    let limit = common.verbose ? shown.count : 20
-    for module in shown.prefix(limit) {
-      table.add([
-        module.tensor.text,
-        module.verdict.rawValue + (module.dtypes.map { " (\($0[0]), \($0[1]))" } ?? ""),
-        module.maximumDifference.map { Quantities.significant($0) } ?? "",
-        module.maximumUnits.map { Quantities.significant($0) } ?? "",
-        module.relativeError.map { Quantities.significant($0) } ?? "",
-        module.cosine.map { Quantities.decimals($0, 6) } ?? "",
-      ])
-    }
-    var lines = shown.isEmpty ? [] : table.lines(width: Console.width) + [""]
-    if shown.count > limit {
-      lines.append("\(Console.ellipsis) and \(shown.count - limit) more, which --verbose shows")
-    }
-    let identical = report.modules.count { $0.verdict == .identical }
-    lines.append(
-      "\(Quantities.counted(report.modules.count, "tensor")), \(Quantities.grouped(identical)) identical; "
-        + "relative error of all together \(Quantities.significant(report.relativeError))")
-    lines.append(
-      report.equal
-        ? "equal within the tolerance of \(Quantities.significant(tolerance))"
-        : "different: beyond the tolerance of \(Quantities.significant(tolerance))")
-    return lines
   }
 }

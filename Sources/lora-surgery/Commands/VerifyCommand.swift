@@ -53,42 +53,9 @@ struct VerifyCommand: JobCommand {
     let report = try common.execute { (execution) throws(SurgeryError) in
       try request.run(execution)
     }
-    try common.show(report, warnings: report.warnings) { lines(of: report) }
+    try common.show(report, warnings: report.warnings) {
+      VerifyText(report, verbose: common.verbose).lines(width: Console.width)
+    }
     if !report.verified { throw ExitCode(1) }
-  }
-
-  private func lines(of report: VerifyReport) -> [String] {
-    let shown = common.verbose ? report.modules : report.modules.filter { !$0.passes }
-    var table = TextTable([
-      ("tensor", .left), ("verdict", .left), ("exact", .right), ("units", .right),
-      ("factor", .right), ("what happened", .left),
-    ])
-    let limit = common.verbose ? shown.count : 20
-    for module in shown.prefix(limit) {
-      table.add([
-        module.tensor.text, module.verdict.rawValue,
-        module.exactShare.map { Quantities.percent($0) } ?? "",
-        module.maximumUnits.map { "\($0)" } ?? "",
-        module.factor.map { Quantities.significant($0) } ?? "",
-        [module.accident?.rawValue, module.reason].compactMap { $0 }.joined(separator: ": "),
-      ])
-    }
-    var lines = shown.isEmpty ? [] : table.lines(width: Console.width) + [""]
-    if shown.count > limit {
-      lines.append("\(Console.ellipsis) and \(shown.count - limit) more, which --verbose shows")
-    }
-    let counts = TensorVerification.Verdict.allCases.map { verdict in
-      (verdict, report.modules.count { $0.verdict == verdict })
-    }
-    lines.append(
-      "\(Quantities.counted(report.modules.count, "tensor")): "
-        + counts.filter { $0.1 > 0 }.map { "\(Quantities.grouped($0.1)) \($0.0.rawValue)" }
-        .joined(separator: ", "))
-    guard !report.verified else {
-      return lines + ["verified: the model is base and adapter to the rounding of its dtype"]
-    }
-    lines.append("not verified" + (report.accident.map { ": \($0.rawValue)" } ?? ""))
-    if let explanation = report.explanation { lines.append(explanation) }
-    return lines
   }
 }

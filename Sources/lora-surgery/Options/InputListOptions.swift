@@ -137,7 +137,7 @@ struct InputListOptions: ParsableArguments {
     var list = InputList(
       zip(inputs, outputs).map { .init(input: $0, output: $1) }, renewal: renewal)
     if let part { list = list.share(of: part) }
-    if let output, !writing.dryRun { try PathFacts.makeFolder(output) }
+    if let output, !writing.dryRun { try Places.makeFolder(output) }
     let printer = ListPrinter(command: command, common: common)
     try common.execute { [list] (execution) throws(SurgeryError) in
       try list.run(execution) { (item, execution) throws(SurgeryError) in

@@ -22,7 +22,7 @@ enum Console {
   /// - Returns: Whether the reader has left its end open.
   /// - Throws: `io.stdout` where the stream refuses.
   static func printUnlessClosed(_ text: String) throws(SurgeryError) -> Bool {
-    try isTaken(write(text + "\n", to: STDOUT_FILENO))
+    try isTaken(put(text + "\n", to: STDOUT_FILENO))
   }
 
   /// Writes bytes of a result as they are.
@@ -30,7 +30,7 @@ enum Console {
   /// - Returns: Whether the reader has left its end open.
   /// - Throws: `io.stdout` where the stream refuses.
   static func send(_ bytes: ArraySlice<UInt8>) throws(SurgeryError) -> Bool {
-    try isTaken(unsafe bytes.withUnsafeBufferPointer { unsafe write($0, to: STDOUT_FILENO) })
+    try isTaken(unsafe bytes.withUnsafeBufferPointer { unsafe put($0, to: STDOUT_FILENO) })
   }
 
   private static func isTaken(_ code: Int32?) throws(SurgeryError) -> Bool {
@@ -73,19 +73,19 @@ enum Console {
   /// Writes a line to standard error in the form that was asked for.
   static func log(_ entry: LogEntry, text: () -> String) {
     switch ConsoleStyle.current.logFormat {
-    case .text: _ = write((isTerminal ? clearedLine : "") + text() + "\n", to: STDERR_FILENO)
+    case .text: _ = put((isTerminal ? clearedLine : "") + text() + "\n", to: STDERR_FILENO)
     case .json:
-      if let line = try? ReportJSON.text(entry) { _ = write(line + "\n", to: STDERR_FILENO) }
+      if let line = try? ReportJSON.text(entry) { _ = put(line + "\n", to: STDERR_FILENO) }
     }
   }
 
   /// Draws a line over the last one; without wrapping, so that it stays one line where a terminal is narrower than it says.
   static func redraw(_ line: String) {
-    _ = write(clearedLine + "\u{1B}[?7l" + line + "\u{1B}[?7h", to: STDERR_FILENO)
+    _ = put(clearedLine + "\u{1B}[?7l" + line + "\u{1B}[?7h", to: STDERR_FILENO)
   }
 
   /// Takes the line that was drawn away.
-  static func clearLine() { _ = write(clearedLine, to: STDERR_FILENO) }
+  static func clearLine() { _ = put(clearedLine, to: STDERR_FILENO) }
 
   private static let clearedLine = "\r\u{1B}[2K"
 
@@ -132,15 +132,15 @@ enum Console {
   }
 
   /// Returns the errno of a failed write.
-  private static func write(_ text: String, to stream: Int32) -> Int32? {
+  private static func put(_ text: String, to stream: Int32) -> Int32? {
     var text = text
-    return text.withUTF8 { unsafe write($0, to: stream) }
+    return text.withUTF8 { unsafe put($0, to: stream) }
   }
 
-  private static func write(_ bytes: UnsafeBufferPointer<UInt8>, to stream: Int32) -> Int32? {
+  private static func put(_ bytes: UnsafeBufferPointer<UInt8>, to stream: Int32) -> Int32? {
     var done = 0
     while done < bytes.count {
-      let count = unsafe Glibc.write(
+      let count = unsafe write(
         stream, bytes.baseAddress.map { unsafe $0 + done }, bytes.count - done)
       if count > 0 { done += count } else if errno != EINTR { return errno }
     }

@@ -19,6 +19,16 @@ struct TextTable {
     rows.append(cells.map { DisplayText.escaped($0, limit: 400) })
   }
 
+  /// The first rows with an empty line below them, and how many more there are; no line where there are no rows.
+  func excerpt(rows count: Int, width: Int) -> [String] {
+    guard !rows.isEmpty else { return [] }
+    var table = self
+    table.rows = Array(rows.prefix(count))
+    let left = rows.count - table.rows.count
+    return table.lines(width: width) + [""]
+      + (left > 0 ? ["\(Console.ellipsis) and \(left) more, which --verbose shows"] : [])
+  }
+
   /// The lines of the table.
   ///
   /// The first column gives way when `width` is too small. Names stand on a line of their own where too little would be left

@@ -46,6 +46,8 @@ public struct HeadPermuted: Update {
   public var columns: Int { inner.columns }
   /// The rank.
   public var rank: Int? { inner.rank }
+  /// The rank.
+  public var productRank: Int? { inner.productRank }
   /// The factors.
   public var factors: [Factor] { inner.factors }
 
@@ -87,5 +89,17 @@ public struct HeadPermuted: Update {
     scale: Double, as scalar: Scalar.Type
   ) throws(SurgeryError) -> any LoadedUpdate<Scalar> {
     try inner.loaded(scale: scale, as: Scalar.self)
+  }
+
+  /// Reads the factors, rows in the order of llama.cpp.
+  public func products<Scalar: BLASScalar>(
+    as scalar: Scalar.Type
+  ) throws(SurgeryError) -> [Factors<Scalar>]? { try inner.products(as: Scalar.self) }
+
+  /// A pair whose rows are in the order of llama.cpp.
+  public func replacingProducts(
+    up: Factor, down: Factor, form: LowRank.Form
+  ) throws(SurgeryError) -> any Update {
+    HeadPermuted(try LowRank(up: up, down: down, form: form), isKey: isKey)
   }
 }

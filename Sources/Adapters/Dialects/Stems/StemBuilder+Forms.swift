@@ -172,8 +172,7 @@ struct StemParts {
         "shape", "a single number is expected", file: file, key: tensor.name.text,
         expected: "one element", found: "\(tensor.info.dtype) \(tensor.info.shape)")
     }
-    let values: [Double] = try widened(try tensor.bytes(), tensor.info.dtype)
-    return values.first
+    return [Double](widening: try tensor.bytes(), from: tensor.info.dtype).first
   }
 
   func finish() throws(SurgeryError) {

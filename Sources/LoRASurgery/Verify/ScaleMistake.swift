@@ -1,0 +1,74 @@
+import LinearAlgebra
+import Tensors
+
+/// Known mistakes that multiply the delta of a tensor by one factor, and how far they explain the tensor.
+struct ScaleMistake: Sendable {
+  /// What the delta is multiplied by.
+  let factor: Double
+  /// What happened.
+  let accident: TensorVerification.Accident
+  /// That in words.
+  private(set) var reason: String
+  /// The squared distance of the tensor from what the mistake gives.
+  private(set) var squaredDistance = 0.0
+  /// The product of the delta with what the mistake changes.
+  private(set) var product = 0.0
+
+  private init(factor: Double, accident: TensorVerification.Accident, reason: String) {
+    self.factor = factor
+    self.accident = accident
+    self.reason = reason
+  }
+
+  /// Compares elements with what the mistake gives, rounded once as a merge rounds.
+  mutating func compare(
+    _ actual: [Double], base: [Double], delta: [Double], storedAs dtype: DType
+  ) {
+    var sums = base
+    for index in sums.indices { sums[index] += factor * delta[index] }
+    let given = [Double](widening: sums.narrowed(to: dtype), from: dtype)
+    for index in actual.indices {
+      let distance = actual[index] - given[index]
+      squaredDistance += distance * distance
+      product += delta[index] * (given[index] - base[index])
+    }
+  }
+
+  /// The mistakes that are tried for a merge, of which those with the same factor share an entry.
+  static func possible(in step: TensorStep) -> [Self] {
+    var all = [
+      Self(factor: 1, accident: .lowPrecision, reason: ""),
+      Self(factor: 0, accident: .notApplied, reason: "none of the delta is there"),
+      Self(factor: 2, accident: .mergedTwice, reason: "the delta is there twice"),
+      Self(
+        factor: -1, accident: .subtracted, reason: "the delta was taken out of the base"),
+    ]
+    func add(_ factor: Double, _ what: String) {
+      guard factor.isFinite else { return }
+      if let same = all.firstIndex(where: { ($0.factor - factor).magnitude < 1e-6 }) {
+        if all[same].factor != 1 { all[same].reason += ", or \(what)" }
+        return
+      }
+      all.append(
+        Self(
+          factor: factor, accident: .wrongScale, reason: "factor \(text(of: factor)): \(what)"))
+    }
+    if step.updates.count == 1, let update = step.updates.first,
+      let rank = update.update.rank.map(Double.init), rank > 1, update.scale != 0
+    {
+      let scale = update.scale
+      add(rank.squareRoot(), "alpha / sqrt(r) instead of alpha / r")
+      add(1 / rank.squareRoot(), "alpha / r instead of alpha / sqrt(r)")
+      add(rank, "alpha instead of alpha / r")
+      add(1 / scale, "the scale was left out: 1 instead of \(text(of: scale))")
+      add(1 / (scale * rank), "alpha was left out: 1 / r instead of \(text(of: scale))")
+    }
+    add(0.5, "the delta is halved")
+    return all
+  }
+
+  /// A factor in a message.
+  static func text(of value: Double) -> String {
+    "\((value * 1000).rounded() / 1000)"
+  }
+}
