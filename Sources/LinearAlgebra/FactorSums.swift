@@ -65,6 +65,13 @@ extension Factors<Double> {
   }
 }
 
+extension Factors {
+  /// Whether all elements of both factors are finite.
+  fileprivate var isFinite: Bool {
+    firstNonFinite(up.elements.span) == nil && firstNonFinite(down.elements.span) == nil
+  }
+}
+
 // The same for stacks of matrices, of which each has its own factors.
 
 extension [Factors<Double>] {
@@ -84,14 +91,16 @@ extension [Factors<Double>] {
     return sum
   }
 
-  /// The sum of the squared Frobenius norms of the differences to other products.
+  /// The sum of the squared Frobenius norms of what rounding left of the products.
   ///
-  /// - Parameter others: As many factors of matrices of the same shapes.
+  /// - Parameter rounded: The factors as they are stored; where rounding made one infinite, nothing of its product is captured.
   /// - Returns: The sum.
-  /// - Throws: `la.not-finite` or `la.not-converged`.
-  public func squaredDistance(to others: Self) throws(SurgeryError) -> Double {
+  /// - Throws: `la.not-finite` where own elements are not finite, or `la.not-converged`.
+  public func squaredResidual(of rounded: Self) throws(SurgeryError) -> Double {
     var sum = 0.0
-    for (own, other) in zip(self, others) { sum += try own.squaredDistance(to: other) }
+    for (own, rounded) in zip(self, rounded) {
+      sum += try rounded.isFinite ? own.squaredDistance(to: rounded) : own.squaredNorm()
+    }
     return sum
   }
 }

@@ -43,6 +43,25 @@ struct FactorOverflowTests {
     expectOverflow { try request.run() }
   }
 
+  /// Where the loss is accepted, the report does not call it a capture.
+  @Test func whatIsAcceptedCapturesNothing() throws {
+    var resize = ResizeRequest(
+      adapter: folder("pair.safetensors"), output: folder("resized"), ranks: RankOptions())
+    resize.ranks.rank = 1
+    resize.dtype = .f16
+    resize.allowOverflow = true
+    var combine = CombineRequest(
+      adapters: [WeightedAdapter(folder("pair.safetensors"), weight: 1)],
+      output: folder("combined"), method: .concat)
+    combine.dtype = .f16
+    combine.allowOverflow = true
+    for report in [try resize.run(), try combine.run()] {
+      let norm = try #require(report.totals.deltaNorm)
+      #expect(norm > 1e12)
+      #expect(report.totals.residualNorm == norm && report.totals.capturedEnergy == 0)
+    }
+  }
+
   @Test func inFactoringAnew() {
     var request = ConvertRequest(input: folder("whole.safetensors"), output: folder("out"))
     request.asLowRank = true

@@ -107,7 +107,7 @@ struct Combination: Sendable {
     let pair = try spool.store(result, like: step.dtype)
     report.setEnergies(
       squaredNorm: try sums.squaredNorm(),
-      squaredResidual: try sums.squaredDistance(to: pair.rounded))
+      squaredResidual: try sums.squaredResidual(of: pair.rounded))
     return pair
   }
 

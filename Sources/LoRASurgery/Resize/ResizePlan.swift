@@ -101,7 +101,7 @@ struct ResizeStep: Sendable {
     }
     let pair = try spool.store(decompositions.map { $0.factors(rank: rank) }, like: dtype)
     report.setEnergies(
-      squaredNorm: energy, squaredResidual: try factors.squaredDistance(to: pair.rounded))
+      squaredNorm: energy, squaredResidual: try factors.squaredResidual(of: pair.rounded))
     return (try module.replacing(pair, scale: 1), report)
   }
 }
