@@ -41,9 +41,14 @@ struct CompareText {
     }
     var lines = table.excerpt(rows: verbose ? shown.count : 20, width: width)
     let identical = report.modules.count { $0.verdict == .identical }
+    let wasCompared = report.modules.contains {
+      $0.verdict == .identical || $0.relativeError != nil
+    }
     lines.append(
       "\(Quantities.counted(report.modules.count, "tensor")), \(Quantities.grouped(identical)) identical; "
-        + "relative error of all together \(Quantities.significant(report.relativeError))")
+        + (wasCompared
+          ? "relative error of all together \(Quantities.significant(report.relativeError))"
+          : "none could be compared"))
     lines.append(
       report.equal
         ? "equal within the tolerance of \(Quantities.significant(tolerance))"
