@@ -44,6 +44,7 @@ interop: build
 	fixtures/interop/run.sh "$(BINARY)"
 
 # Kills, full disks, lost power and I/O errors at every stage of what writes a result; MODE=long takes hours.
+torture: PACKAGES += gcc libc6-dev python3 strace
 torture: build
 	LORA_SURGERY="$(BINARY)" Tests/Torture/crash.sh $(or $(MODE),quick)
 
