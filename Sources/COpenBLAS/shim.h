@@ -23,8 +23,6 @@ void sgesdd_(const char *, const int *, const int *, float *, const int *, float
              float *, const int *, float *, const int *, int *, int *, size_t);
 void dgesdd_(const char *, const int *, const int *, double *, const int *, double *, double *,
              const int *, double *, const int *, double *, const int *, int *, int *, size_t);
-void dsyevd_(const char *, const char *, const int *, double *, const int *, double *, double *,
-             const int *, int *, const int *, int *, size_t, size_t);
 void ssytrd_(const char *, const int *, float *, const int *, float *, float *, float *, float *,
              const int *, int *, size_t);
 void dsytrd_(const char *, const int *, double *, const int *, double *, double *, double *, double *,
@@ -71,27 +69,6 @@ void dtrtri_(const char *, const char *, const int *, double *, const int *, int
   }
 LORA_GESDD(float, lora_sgesdd, sgesdd_)
 LORA_GESDD(double, lora_dgesdd, dgesdd_)
-
-/* Eigenvalues, ascending, of a symmetric n x n matrix, which becomes its eigenvectors (one a column). */
-#define LORA_SYEVD(T, name, routine)                                                                    \
-  static inline int name(int n, T *a, T *w) {                                                           \
-    int info = 0, lwork = -1, liwork = -1, isize = 0;                                                   \
-    T size = 0;                                                                                         \
-    routine("V", "L", &n, a, &n, w, &size, &lwork, &isize, &liwork, &info, 1, 1);                       \
-    if (info) return info;                                                                              \
-    lwork = (int)size + (int)size / 1024 + 64;                                                          \
-    liwork = isize;                                                                                     \
-    T *work = malloc(sizeof(T) * (size_t)lwork);                                                        \
-    int *iwork = malloc(sizeof(int) * (size_t)liwork);                                                  \
-    if (!work || !iwork)                                                                                \
-      info = LORA_NO_MEMORY;                                                                            \
-    else                                                                                                \
-      routine("V", "L", &n, a, &n, w, work, &lwork, iwork, &liwork, &info, 1, 1);                       \
-    free(work);                                                                                         \
-    free(iwork);                                                                                        \
-    return info;                                                                                        \
-  }
-LORA_SYEVD(double, lora_dsyevd, dsyevd_)
 
 /* A symmetric n x n matrix as Q T Q': its lower triangle becomes what describes Q, with n of tau; T has the diagonal d and the
    n - 1 elements e beside it. */

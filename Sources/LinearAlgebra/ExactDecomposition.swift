@@ -2,7 +2,7 @@ public import Tensors
 
 /// Which LAPACK route decomposes a matrix exactly.
 public enum ExactRoute: Sendable, Hashable {
-  /// The Gram matrix of the shorter side in float64, and its eigenvalues by `dsyevd`.
+  /// The Gram matrix of the shorter side in float64, and its eigenvalues.
   case gram
   /// The singular value decomposition by `gesdd`; the matrix lies in memory whole.
   case singularValues

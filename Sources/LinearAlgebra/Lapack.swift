@@ -1,32 +1,6 @@
 internal import COpenBLAS
 internal import Tensors
 
-/// The eigenvalues of a symmetric matrix in descending order, with their vectors.
-struct Eigenpairs {
-  var values: [Double]
-  /// One vector a row.
-  var vectors: Matrix<Double>
-}
-
-/// Decomposes a symmetric matrix by LAPACK `dsyevd`.
-///
-/// - Throws: `la.not-converged`, on which the caller falls back or gives up.
-func symmetricEigenpairs(_ matrix: Matrix<Double>) throws(SurgeryError) -> Eigenpairs {
-  let n = matrix.rows
-  guard n > 0 else { return Eigenpairs(values: [], vectors: matrix) }
-  var vectors = matrix.elements
-  var values = [Double](repeating: 0, count: n)
-  try checkLapack(unsafe lora_dsyevd(Int32(n), &vectors, &values), "dsyevd")
-  // LAPACK's columns are our rows; its order is ascending.
-  var reversed = [Double]()
-  reversed.reserveCapacity(n * n)
-  for row in stride(from: n - 1, through: 0, by: -1) {
-    reversed += vectors[(row * n)..<((row + 1) * n)]
-  }
-  return Eigenpairs(
-    values: values.reversed(), vectors: Matrix(rows: n, columns: n, elements: reversed))
-}
-
 /// A thin singular value decomposition `left · diag(values) · right`.
 struct SingularTriplets<Scalar: BLASScalar> {
   /// Rows of the matrix x count; one left vector a column.

@@ -50,7 +50,7 @@ struct RitzBasis<Scalar: BLASScalar> {
   }
 
   /// The Ritz values, estimates of squared singular values from below, with their coefficients in the basis.
-  func eigenpairs() throws(SurgeryError) -> Eigenpairs {
+  func eigenpairs() throws(SurgeryError) -> Eigenpairs<Double> {
     var pairs = try symmetricEigenpairs(projected)
     for i in pairs.values.indices { pairs.values[i] = max(0, pairs.values[i]) }
     return pairs
@@ -64,7 +64,7 @@ struct RitzBasis<Scalar: BLASScalar> {
   }
 
   /// The Ritz vectors and the residuals `G v - θ v` of the first eigenpairs, one a row.
-  func ritzVectors(_ pairs: Eigenpairs, count: Int) -> (
+  func ritzVectors(_ pairs: Eigenpairs<Double>, count: Int) -> (
     vectors: Matrix<Scalar>, residuals: Matrix<Scalar>
   ) {
     let coefficients = pairs.vectors.prefix(count).converted(to: Scalar.self)

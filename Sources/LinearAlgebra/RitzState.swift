@@ -29,7 +29,8 @@ struct RitzState<Scalar: BLASScalar> {
   ///   - problem: What is wanted, of what.
   ///   - forecast: What the step before had forecast.
   init(
-    basis: RitzBasis<Scalar>, pairs: Eigenpairs, problem: RitzProblem, forecast: Forecast<Scalar>?
+    basis: RitzBasis<Scalar>, pairs: Eigenpairs<Double>, problem: RitzProblem,
+    forecast: Forecast<Scalar>?
   ) {
     self.basis = basis
     values = pairs.values

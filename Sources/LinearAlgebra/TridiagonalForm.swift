@@ -1,6 +1,22 @@
 internal import COpenBLAS
 internal import Tensors
 
+/// All eigenvalues of a symmetric matrix in descending order, and the leading vectors.
+struct Eigenpairs<Scalar: BLASScalar> {
+  var values: [Double]
+  /// One vector a row.
+  var vectors: Matrix<Scalar>
+}
+
+/// Decomposes a symmetric matrix with all its vectors.
+///
+/// - Throws: `la.not-converged`, on which the caller falls back or gives up, or `la.memory`.
+func symmetricEigenpairs(_ matrix: Matrix<Double>) throws(SurgeryError) -> Eigenpairs<Double> {
+  guard matrix.rows > 0 else { return Eigenpairs(values: [], vectors: matrix) }
+  var scratch = matrix
+  return try TridiagonalForm(of: &scratch).pairs { $0.count }
+}
+
 /// A symmetric matrix in tridiagonal form, whose vectors are taken back to the matrix as far as they are wanted.
 ///
 /// The steps of LAPACK's `syevd` one by one, in either precision: `sytrd`, `sterf` or `stedc`, `ormtr`.
@@ -42,12 +58,12 @@ struct TridiagonalForm<Scalar: BLASScalar> {
   /// Decomposes the form, and takes the leading vectors back.
   ///
   /// - Parameter count: How many vectors are wanted, given the eigenvalues.
-  /// - Returns: All eigenvalues, descending, and leading eigenvectors, one a row.
+  /// - Returns: All eigenvalues and as many vectors.
   /// - Throws: `la.not-converged`, `la.memory`, or what `count` throws.
   /// - Complexity: O(*n*³) time at most, all of it products of matrices; memory for two more matrices of its size.
   func pairs(
     _ count: ([Double]) throws(SurgeryError) -> Int
-  ) throws(SurgeryError) -> (values: [Double], vectors: Matrix<Scalar>) {
+  ) throws(SurgeryError) -> Eigenpairs<Scalar> {
     var (values, beside) = (diagonal, besideDiagonal)
     var columns = zeros(size * size, of: Scalar.self)
     try checkLapack(
@@ -62,6 +78,7 @@ struct TridiagonalForm<Scalar: BLASScalar> {
         unsafe Scalar.routines.restoreVectors(size, wanted, reflectors, scales, &vectors), "ormtr")
       reverseRows(&vectors, width: size)
     }
-    return (descending, Matrix(rows: wanted, columns: size, elements: vectors))
+    return Eigenpairs(
+      values: descending, vectors: Matrix(rows: wanted, columns: size, elements: vectors))
   }
 }

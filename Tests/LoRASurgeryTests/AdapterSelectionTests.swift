@@ -100,13 +100,7 @@ struct AdapterSelectionTests {
   /// A copy and an answer about no tensor are easily taken for results.
   @Test func aSelectionOfNothingIsSaid() throws {
     let folder = try TemporaryFolder()
-    let (base, tuned) = TestModels.pair(rank: 1)
-    try TestModels.write(base, to: folder("base"))
-    try TestModels.write(tuned, to: folder("tuned"))
-    _ = try ExtractRequest(
-      base: folder("base"), tuned: folder("tuned"), output: folder("adapter"),
-      ranks: RankOptions(rank: 1)
-    ).run()
+    try TestModels.writePairAndAdapter(in: folder)
     let nothing = Selection(include: ["no such"])
     var merge = MergeRequest(
       .merge, model: folder("base"), adapters: [WeightedAdapter(folder("adapter"))],

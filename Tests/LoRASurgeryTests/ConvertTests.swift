@@ -34,13 +34,7 @@ struct ConvertTests {
   /// The scale of PEFT's keys stands in the configuration beside them.
   @Test func aConfigurationThatIsLeftBehindIsSaid() throws {
     let folder = try TemporaryFolder()
-    let (base, tuned) = TestModels.pair(rank: 1)
-    try TestModels.write(base, to: folder("base"))
-    try TestModels.write(tuned, to: folder("tuned"))
-    _ = try ExtractRequest(
-      base: folder("base"), tuned: folder("tuned"), output: folder("adapter"),
-      ranks: RankOptions(rank: 1)
-    ).run()
+    try TestModels.writePairAndAdapter(in: folder)
     let copied = try ConvertRequest(
       input: folder("adapter"), output: folder("adapter.safetensors")
     ).run()

@@ -1,5 +1,6 @@
 import Checkpoints
 import Foundation
+import LoRASurgery
 import Tensors
 
 /// A folder that goes with the last reference.
@@ -94,6 +95,17 @@ enum TestModels {
     let bytes = try tensor.bytes()
     ElementConversion.widen(bytes.span.bytes, from: tensor.info.dtype, into: &span)
     return values
+  }
+
+  /// Writes a pair of rank 1 to `base` and `tuned` of a folder, and to `adapter` what is extracted from it.
+  static func writePairAndAdapter(in folder: TemporaryFolder) throws {
+    let (base, tuned) = pair(rank: 1)
+    try write(base, to: folder("base"))
+    try write(tuned, to: folder("tuned"))
+    _ = try ExtractRequest(
+      base: folder("base"), tuned: folder("tuned"), output: folder("adapter"),
+      ranks: RankOptions(rank: 1)
+    ).run()
   }
 
   /// A base and a fine-tune of it: a matrix with a delta of this rank, a changed norm and an unchanged matrix.
