@@ -32,12 +32,21 @@ def measure(words, clean=(), **more):
     return seconds, usage.ru_maxrss / 1024
 
 
+def forget(path):
+    """Takes a file out of the page cache."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 def extract(name, rank, layers=None):
     """Extraction of all layers, or of the first ones alone."""
     some = ["--include", "layers\\.(%s)\\." % "|".join(map(str, range(layers)))] if layers else []
     return [options.program, "extract", "--base", f"{pair}/base", "--tuned", f"{pair}/tuned", "-o", f"{out}/{name}", "--rank", str(rank), *some, "--quiet"], [f"{out}/{name}"]
 
 
+unmerge = [options.program, "unmerge", f"{out}/merged", f"{out}/adapter", "-o", f"{out}/unmerged", "--quiet"], [f"{out}/unmerged"]
+merged = f"{out}/merged/model.safetensors"
 quarter = max(1, options.layers // 4)
 commands = {
     "cat base tuned": (["cat", base, tuned], []),
@@ -48,8 +57,10 @@ commands = {
     "extract --rank 128": extract("adapter-128", 128),
     "merge": ([options.program, "merge", f"{pair}/base", f"{out}/adapter", "-o", f"{out}/merged", "--quiet"], [f"{out}/merged"]),
     "cp base, flushed": (["sh", "-c", f"cp --reflink=never {base} {out}/copy && sync {out}/copy"], [f"{out}/copy"]),
-    "unmerge": ([options.program, "unmerge", f"{out}/merged", f"{out}/adapter", "-o", f"{out}/unmerged", "--quiet"], [f"{out}/unmerged"]),
-    "cat base merged": (["cat", base, f"{out}/merged/model.safetensors"], []),
+    "cp merged, from disk": (["cp", "--reflink=never", merged, f"{out}/copy"], [f"{out}/copy"]),
+    "unmerge, from disk": unmerge,
+    "cat base merged": (["cat", base, merged], []),
+    "unmerge": unmerge,
     "verify": ([options.program, "verify", "--base", f"{pair}/base", "--adapter", f"{out}/adapter", "--merged", f"{out}/merged", "--quiet"], []),
 }
 if options.peers:
@@ -59,6 +70,7 @@ measure(["cat", base, tuned])
 times, peaks = {name: [] for name in commands}, {name: 0 for name in commands}
 for _ in range(options.rounds):
     for name, (words, clean) in commands.items():
+        if name.endswith("from disk"): forget(merged)
         seconds, peak = measure(words, clean)
         times[name].append(seconds)
         peaks[name] = max(peaks[name], peak)
@@ -71,6 +83,7 @@ print(f"four times the layers:    {ratio('four times as many', 'quarter of the l
 print(f"merge / cp base:          {ratio('merge', 'cp base'):.2f}")
 print(f"merge / cp base, flushed: {ratio('merge', 'cp base, flushed'):.2f}")
 print(f"unmerge / cp base:        {ratio('unmerge', 'cp base'):.2f}")
+print(f"unmerge / cp, from disk:  {ratio('unmerge, from disk', 'cp merged, from disk'):.2f}")
 print(f"verify / cat base merged: {ratio('verify', 'cat base merged'):.2f}")
 if options.peers:
     print(f"torch.svd_lowrank / extract: {ratio('torch.svd_lowrank', 'extract --rank 16'):.2f}")
