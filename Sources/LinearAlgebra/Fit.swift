@@ -23,14 +23,16 @@ public struct Fit<Scalar: BLASScalar>: Sendable {
 /// `up = D down' (down down')⁻¹` is the least-squares solution, so it absorbs what rounding `down` lost. Each block of
 /// rows is rounded as soon as it is solved, so the same reading gives the residual of the rounded pair. That residual is
 /// `|D|² - <up, 2 D down' - up down down'>`, in float64 but for the products with D. Where it comes out
-/// below a hundredth of the norm or so, cancellation may have eaten it, and one more reading sums `|D - up · down|²` itself; its
-/// floor is the rounding of the factors, about 1e-6 of the norm in float32 and 1e-14 in float64.
+/// below a hundredth of the norm or so, cancellation may have eaten it, and one more reading sums `|D - up · down|²` itself.
+/// Where even that is no more than the rounding of sums as long as a row may have made, `up` is corrected by the fit to what it
+/// leaves, in two more readings. The floor is the rounding of the factors, about 1e-7 of the norm in float32 and 1e-14 in float64.
 ///
 /// - Parameters:
 ///   - matrix: The matrix D, of finite elements.
 ///   - down: `rank x columns`, as it will be stored; rows of zeros get columns of zeros.
 ///   - squaredNorm: The squared Frobenius norm, where it is known from a ``LeadingSubspace``.
-///   - round: Rounds whole rows of `up`, row-major, to the storage type, in place; called once for every row, in order.
+///   - round: Rounds whole rows of `up`, row-major, to the storage type, in place; called for every row, in order, and once more
+///     where `up` is corrected.
 /// - Returns: `up` with the energies.
 /// - Throws: What reading the matrix or rounding throws; `la.not-finite` if an element is not finite.
 /// - Complexity: O(*rows* · *columns* · *rank*) time; memory for both factors and two blocks.
@@ -48,9 +50,7 @@ public func fit<Source: BlockedMatrix>(
   up.reserveCapacity(matrix.rows * rank)
   var (energy, captured) = (0.0, 0.0)
   var images: [Source.Scalar] = []
-  try matrix.forEachChunk { (first, rows, chunk) throws(SurgeryError) in
-    if squaredNorm == nil { energy += try finiteSquares(of: chunk, at: first * width) }
-    guard rank > 0 else { return }
+  func solve(_ chunk: Span<Source.Scalar>, rows: Int) -> (images: [Double], up: [Source.Scalar]) {
     if images.count != rows * thin.stride {
       images = zeros(rows * thin.stride, of: Source.Scalar.self)
     }
@@ -60,19 +60,39 @@ public func fit<Source: BlockedMatrix>(
     multiply(
       exact.span, transposed: false, inverse.elements.span, transposed: false, m: rows, n: rank,
       inner: rank, into: &solved)
-    var rounded = conditioned.up(from: solved)
+    return (exact, conditioned.up(from: solved))
+  }
+  try matrix.forEachChunk { (first, rows, chunk) throws(SurgeryError) in
+    if squaredNorm == nil { energy += try finiteSquares(of: chunk, at: first * width) }
+    guard rank > 0 else { return }
+    let solved = solve(chunk, rows: rows)
+    var rounded = solved.up
     var span = rounded.mutableSpan
     try round(&span)
-    captured += conditioned.captured(rounded, images: exact, gram: downGram, rows: rows)
+    captured += conditioned.captured(rounded, images: solved.images, gram: downGram, rows: rows)
     append(rounded.span, to: &up)
   }
   let total = squaredNorm ?? energy
-  let factor = Matrix(rows: matrix.rows, columns: rank, elements: up)
+  var factor = Matrix(rows: matrix.rows, columns: rank, elements: up)
   var residual = total - captured
   // Sums of products of one sign round in one direction: their error grows with their length.
-  let cancellation = max(1e-4, Double(Source.Scalar.ulpOfOne) * Double(width))
-  if residual < cancellation * total, rank > 0 {
+  let rounding = Double(Source.Scalar.ulpOfOne) * Double(width)
+  if residual < max(1e-4, rounding) * total, rank > 0 {
     residual = try squaredResidual(of: &matrix, up: factor, down: down)
+    if residual > 0, residual <= rounding * rounding * total {
+      var corrected: [Source.Scalar] = []
+      corrected.reserveCapacity(up.count)
+      try matrix.forEachRemainder(of: factor, down) { (first, rows, left) throws(SurgeryError) in
+        var next = solve(left, rows: rows).up
+        for index in next.indices { next[index] += up[first * rank + index] }
+        var span = next.mutableSpan
+        try round(&span)
+        append(next.span, to: &corrected)
+      }
+      let other = Matrix(rows: matrix.rows, columns: rank, elements: corrected)
+      let smaller = try squaredResidual(of: &matrix, up: other, down: down)
+      if smaller < residual { (factor, residual) = (other, smaller) }
+    }
   }
   // Where rounding made a factor infinite, nothing is captured.
   return Fit(
@@ -90,22 +110,35 @@ public func fit<Source: BlockedMatrix>(
 public func squaredResidual<Source: BlockedMatrix>(
   of matrix: inout Source, up: Matrix<Source.Scalar>, down: Matrix<Source.Scalar>
 ) throws(SurgeryError) -> Double {
-  let (width, rank) = (matrix.columns, down.rows)
-  precondition(
-    up.rows == matrix.rows && up.columns == rank && down.columns == width,
-    "the factors do not fit the matrix")
+  let width = matrix.columns
   var sum = 0.0
-  var difference: [Source.Scalar] = []
-  try matrix.forEachChunk { (first, rows, chunk) throws(SurgeryError) in
-    difference.removeAll(keepingCapacity: true)
-    append(chunk, to: &difference)
-    multiply(
-      up.elements.span.extracting(first * rank..<(first + rows) * rank), transposed: false,
-      down.elements.span, transposed: false, m: rows, n: width, inner: rank, alpha: -1, beta: 1,
-      into: &difference)
-    sum += try finiteSquares(of: difference.span, at: first * width)
+  try matrix.forEachRemainder(of: up, down) { (first, _, remainder) throws(SurgeryError) in
+    sum += try finiteSquares(of: remainder, at: first * width)
   }
   return sum
+}
+
+extension BlockedMatrix {
+  /// Reads the matrix and lends what two factors leave of it, `D - up · down`, chunk by chunk.
+  fileprivate mutating func forEachRemainder(
+    of up: Matrix<Scalar>, _ down: Matrix<Scalar>,
+    _ body: (_ firstRow: Int, _ count: Int, _ remainder: Span<Scalar>) throws(SurgeryError) -> Void
+  ) throws(SurgeryError) {
+    let (width, rank) = (columns, down.rows)
+    precondition(
+      up.rows == rows && up.columns == rank && down.columns == width,
+      "the factors do not fit the matrix")
+    var remainder: [Scalar] = []
+    try forEachChunk { (first, rows, chunk) throws(SurgeryError) in
+      remainder.removeAll(keepingCapacity: true)
+      append(chunk, to: &remainder)
+      multiply(
+        up.elements.span.extracting(first * rank..<(first + rows) * rank), transposed: false,
+        down.elements.span, transposed: false, m: rows, n: width, inner: rank, alpha: -1, beta: 1,
+        into: &remainder)
+      try body(first, rows, remainder.span)
+    }
+  }
 }
 
 /// A `down` factor with each row scaled by a power of two to a norm near one, so that products with it neither

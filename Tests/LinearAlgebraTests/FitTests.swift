@@ -97,6 +97,19 @@ import Testing
     #expect(abs(refitted.relativeResidual - expected) < 0.01 * expected)
   }
 
+  /// Sums of as many products of one sign as a row has elements round in one direction, which the fit must not keep.
+  @Test(arguments: [1000, 30_000])
+  func longRowsOfOneSignLeaveTheRoundingOfTheFactors(width: Int) throws {
+    let value: Float = 0.0371
+    let ones = [Float](repeating: 1, count: 40 * width)
+    var matrix = Matrix(rows: 40, columns: width, elements: ones)
+    let down = Matrix(rows: 1, columns: width, elements: [Float](repeating: value, count: width))
+    let fitted = try fit(&matrix, down: down)
+    let unit = Double(Float.ulpOfOne)
+    #expect(fitted.relativeResidual <= unit)
+    #expect(fitted.up.elements.allSatisfy { abs(Double($0) * Double(value) - 1) <= unit })
+  }
+
   @Test func balancedFactorsHaveEqualNorms() throws {
     var random = TestRandom(6)
     var matrix = random.matrix(120, 90, values: [4, 2, 1], noise: 1e-3)
