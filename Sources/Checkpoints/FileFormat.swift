@@ -40,17 +40,14 @@ public enum FileFormat: String, Sendable, CaseIterable, Codable {
   ///
   /// - Parameter file: The opened file.
   /// - Returns: The format of what the file holds.
-  /// - Throws: `file.empty`, `file.misnamed`, or `file.unknown` with what the file seems to be (a git-lfs pointer, an HTML
-  ///   page, …).
+  /// - Throws: `file.empty`, `file.misnamed`, `file.compressed`, or `file.unknown` with what the file seems to be (a git-lfs
+  ///   pointer, an HTML page, JSON, …).
   static func detect(_ file: InputFile) throws(SurgeryError) -> FileFormat {
     let format = try byContent(file)
     if format == .gguf || format == .safetensors, let named = FileFormat(extensionOf: file.path),
       named != format, named != .torch
     {
-      throw SurgeryError(
-        .data, "file.misnamed", "the name is that of another format, whose magic is not here",
-        file: file.path, expected: named.rawValue, found: format.rawValue,
-        hint: "rename it to .\(format.rawValue)")
+      throw misnamed(file.path, as: named, format, extension: format.rawValue)
     }
     return format
   }
@@ -64,9 +61,7 @@ public enum FileFormat: String, Sendable, CaseIterable, Codable {
     if head.starts(with: Array("GGUF".utf8)) { return .gguf }
     if head.starts(with: [0x93] + Array("NUMPY".utf8)) { return .npy }
     if let wrong = Self.knownStrangers.first(where: { head.starts(with: $0.magic) }) {
-      throw SurgeryError(
-        .data, "file.unknown", "this is \(wrong.what), not a file of tensors", file: file.path,
-        hint: wrong.hint)
+      throw Self.stranger(wrong.what, file.path, hint: wrong.hint)
     }
     if head.starts(with: Array("LRA".utf8)) || head.starts(with: [0x8B] + Array("LRA".utf8)) {
       return .compact
@@ -77,7 +72,13 @@ public enum FileFormat: String, Sendable, CaseIterable, Codable {
     if head.starts(with: Array("PK".utf8)) {
       // PyTorch writes its pickle as the first member, so that a name of no known kind does not matter.
       let member = String(decoding: head.dropFirst(30).prefix(128), as: UTF8.self)
-      return Self.byExtension(file.path, or: member.contains("data.pkl") ? .torch : .npz)
+      let content = member.contains("data.pkl") ? FileFormat.torch : .npz
+      let format = Self.byExtension(file.path, or: content)
+      if format == .torch || format == .npz { return format }
+      throw content == .torch
+        ? Self.misnamed(file.path, as: format, content, extension: "pt")
+        : Self.stranger(
+          "a zip archive", file.path, hint: "unpack it, and name the file of tensors in it")
     }
     if head[0] == 0x80 { return .torch }
     if head.starts(with: [0x1F, 0x8B]) || head.starts(with: Array("BZh".utf8))
@@ -89,7 +90,41 @@ public enum FileFormat: String, Sendable, CaseIterable, Codable {
         file: file.path,
         hint: "decompress it, or save it from R with safetensors::safe_save_file")
     }
-    return Self.byExtension(file.path, or: .safetensors)
+    let format = Self.byExtension(file.path, or: .safetensors)
+    // No header has a length whose bytes are all letters.
+    if format == .safetensors, let text = Self.text(head) {
+      throw Self.stranger(
+        ["{", "["].contains(text.first { !$0.isWhitespace }) ? "JSON" : "a text", file.path,
+        found: String(text.prefix(60)),
+        hint:
+          "name the file of tensors, or the folder that it lies in; where this came in its place, download it again"
+      )
+    }
+    return format
+  }
+
+  /// The beginning of a text, unless the bytes are none.
+  private static func text(_ head: [UInt8]) -> String? {
+    let isText = head.prefix(16).allSatisfy { byte in
+      (0x20..<0x7F).contains(byte) || [0x09, 0x0A, 0x0D].contains(byte)
+    }
+    return isText ? String(decoding: head, as: UTF8.self) : nil
+  }
+
+  private static func stranger(
+    _ what: String, _ path: String, found: String? = nil, hint: String
+  ) -> SurgeryError {
+    SurgeryError(
+      .data, "file.unknown", "this is \(what), not a file of tensors", file: path, found: found,
+      hint: hint)
+  }
+
+  private static func misnamed(
+    _ path: String, as named: FileFormat, _ format: FileFormat, extension ending: String
+  ) -> SurgeryError {
+    SurgeryError(
+      .data, "file.misnamed", "the name is that of another format, whose magic is not here",
+      file: path, expected: named.rawValue, found: format.rawValue, hint: "rename it to .\(ending)")
   }
 
   private static func byExtension(_ path: String, or fallback: FileFormat) -> FileFormat {
@@ -114,5 +149,6 @@ public enum FileFormat: String, Sendable, CaseIterable, Codable {
     Stranger("<!DOCTYPE", "an HTML page", "download the file itself, not its page"),
     Stranger("<!doctype", "an HTML page", "download the file itself, not its page"),
     Stranger("<html", "an HTML page", "download the file itself, not its page"),
+    Stranger("<?xml", "an XML page", "download the file itself, not its page"),
   ]
 }

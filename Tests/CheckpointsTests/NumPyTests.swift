@@ -152,6 +152,9 @@ func expectedTensors(_ folder: String) throws -> [String: [(TensorInfo, [UInt8])
     #expect(try failure(of: { _ = try open(text.bytes, as: "x.npz") }).id == "npy.magic")
     let torch = ZipBuilder([.init("x/data.pkl", [0x80, 2])])
     #expect(try failure(of: { _ = try open(torch.bytes, as: "x.npz") }).id == "npz.torch")
+    let others = ZipBuilder([.init("adapter/adapter_config.json", Array("{}".utf8))])
+    let error = try failure(of: { _ = try open(others.bytes, as: "adapter.zip") })
+    #expect(error.id == "npz.no-arrays" && error.found == "adapter/adapter_config.json")
   }
 
   /// An empty array has no bytes that somebody would read, so its checksum is settled when it is opened.

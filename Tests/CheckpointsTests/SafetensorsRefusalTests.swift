@@ -176,7 +176,9 @@ import Testing
 
   @Test(arguments: [
     ("version https://git-lfs.github.com/spec/v1\n", "git-lfs"), ("<!DOCTYPE html>", "HTML"),
-    ("<html>", "HTML"),
+    ("<html>", "HTML"), ("<?xml version=\"1.0\"?>", "XML"), ("Entry not found", "a text"),
+    ("{\"error\": \"Invalid username or password.\"}", "JSON"), (" \n[\"a\", \"list\"]", "JSON"),
+    ("PK\u{3}\u{4}\u{14}", "zip"),
   ])
   func strangersAreNamed(text: String, word: String) throws {
     let error = try failure { _ = try open(Array(text.utf8), as: "x.safetensors") }
@@ -193,5 +195,19 @@ import Testing
     #expect(misnamed.id == "file.misnamed" && misnamed.kind == .data)
     #expect(try failure { _ = try open(safetensors("{}"), as: "x.gguf") }.id == "file.misnamed")
     #expect(try open(safetensors("{}"), as: "x.bin").format == .safetensors)
+    let renamed = Array("PK\u{3}\u{4}".utf8) + [UInt8](repeating: 0, count: 26)
+    let torch = try failure {
+      _ = try open(renamed + Array("archive/data.pkl".utf8), as: "x.safetensors")
+    }
+    #expect(torch.id == "file.misnamed" && torch.hint == "rename it to .pt")
+  }
+
+  @Test func pathsOfNothingAreExplained() throws {
+    let folder = try TemporaryFolder()
+    for path in ["https://huggingface.co/some/model", "some-owner-of-models/model", "", "~/model"] {
+      let error = try failure { _ = try Checkpoint(opening: path) }
+      #expect(error.id == "file.missing" && error.hint != nil, "\(path)")
+    }
+    #expect(try failure { _ = try Checkpoint(opening: folder.path("model")) }.hint == nil)
   }
 }

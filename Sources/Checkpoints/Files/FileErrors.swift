@@ -6,16 +6,30 @@ extension SurgeryError {
   static func reading(_ path: String, _ call: String, _ error: Errno) -> Self {
     switch error {
     case .noSuchFileOrDirectory, .notDirectory, .fileNameTooLong, .tooManySymbolicLinkLevels:
-      Self(
-        .missingInput, "file.missing", "no such file or folder", file: path,
-        hint: path.hasPrefix("~")
-          ? "the shell expands ~ where a word begins with it and is not quoted" : nil)
+      path.isEmpty
+        ? Self(
+          .missingInput, "file.missing", "the path of an input is empty",
+          hint: "a variable of the shell may be unset")
+        : Self(
+          .missingInput, "file.missing", "no such file or folder", file: path,
+          hint: reasonOfAbsence(path))
     case .permissionDenied, .notPermitted:
       Self(.permission, "file.permission", "not permitted to read", file: path)
     case .tooManyOpenFiles, .tooManyOpenFilesInSystem: openFiles(path, call, error)
     default:
       Self(.io, "io.read", "\(call) failed: \(error.description)", file: path)
     }
+  }
+
+  /// What the user may have taken the path for.
+  private static func reasonOfAbsence(_ path: String) -> String? {
+    if path.hasPrefix("~") {
+      return "the shell expands ~ where a word begins with it and is not quoted"
+    }
+    let parts = path.split(separator: "/", omittingEmptySubsequences: false)
+    let isHubName = parts.count == 2 && !parts[0].isEmpty && !parts[1].isEmpty
+    guard path.contains("://") || isHubName && !Places.exists(String(parts[0])) else { return nil }
+    return "nothing is downloaded: name a file or folder on this machine"
   }
 
   private static func openFiles(_ path: String, _ call: String, _ error: Errno) -> Self {

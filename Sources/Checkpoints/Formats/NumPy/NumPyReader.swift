@@ -65,6 +65,7 @@ private struct NpzContents {
     tensorFile.warnings = archive.warnings
     tensorFile.metadata = NpzRecords.metadata(inComment: archive.comment) ?? [:]
     var names = Set<TensorName>()
+    var strangers: [String] = []
     for entry in archive.entries {
       if entry.name == NpzRecords.metadataMember {
         let bytes = try archive.contents(of: entry, limit: JSONValue.maximumFileSize)
@@ -76,8 +77,7 @@ private struct NpzContents {
       let name = TensorName(hasSuffix ? String(entry.name.dropLast(4)) : entry.name)
       let preamble = try archive.prefix(of: entry, count: NpyHeader.preambleSize)
       if !hasSuffix, !preamble.starts(with: NpyHeader.magic) {
-        tensorFile.warnings.append(
-          "member \"\(DisplayText.escaped(entry.name))\" is no array and was left out")
+        strangers.append(entry.name)
         continue
       }
       guard names.insert(name).inserted else {
@@ -89,6 +89,14 @@ private struct NpzContents {
       } catch {
         throw error.inTensor(name)
       }
+    }
+    if names.isEmpty, let stranger = strangers.first {
+      throw SurgeryError(
+        .data, "npz.no-arrays", "none of the archive's members is an array", expected: "NAME.npy",
+        found: stranger, hint: "unpack the archive, and name the file of tensors in it")
+    }
+    tensorFile.warnings += strangers.map {
+      "member \"\(DisplayText.escaped($0))\" is no array and was left out"
     }
   }
 
