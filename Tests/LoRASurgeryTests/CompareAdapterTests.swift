@@ -54,6 +54,14 @@ import Testing
     #expect(abs(report.relativeError - expected) < 1e-9 * expected)
   }
 
+  @Test func anAdapterIsNotComparedWithAModel() throws {
+    let pair = try Pair(.f32, shapes: [[30, 20]], seed: 42)
+    for (first, second) in [(pair.adapter, pair.base), (pair.base, pair.adapter)] {
+      let error = #expect(throws: SurgeryError.self) { try CompareRequest(first, second).run() }
+      #expect(error?.id == "compare.kinds" && error?.file == pair.adapter)
+    }
+  }
+
   @Test func checkpointsAreComparedInUnits() throws {
     let pair = try Pair(.bf16, shapes: [[10, 10]], seed: 44)
     var other = pair.tensors

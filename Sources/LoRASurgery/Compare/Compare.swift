@@ -29,19 +29,23 @@ public struct CompareRequest: Sendable, Codable {
   ///
   /// - Parameter execution: Threads and memory.
   /// - Returns: One entry for each tensor of either checkpoint.
-  /// - Throws: What opening and reading throw.
+  /// - Throws: `compare.kinds` for an adapter and a model, and what opening and reading throw.
   /// - Complexity: One pass over both.
   public func run(_ execution: Execution = Execution()) throws(SurgeryError) -> CompareReport {
-    if Adapter.isAdapter(at: first, limits: execution.limits),
-      Adapter.isAdapter(at: second, limits: execution.limits)
-    {
-      return try compareAdapters(execution)
-    }
+    let areAdapters = [first, second].map { Adapter.isAdapter(at: $0, limits: execution.limits) }
+    if areAdapters == [true, true] { return try compareAdapters(execution) }
     let matcher = try selection.matcher()
     let (left, right) = (
       try Checkpoint(opening: first, limits: execution.limits),
       try Checkpoint(opening: second, limits: execution.limits)
     )
+    if areAdapters.contains(true), !left.tensors.contains(where: { right[$0.name] != nil }) {
+      throw SurgeryError(
+        .data, "compare.kinds", "one is an adapter, the other is none, and they share no tensor",
+        file: areAdapters[0] ? first : second, expected: "two models or two adapters",
+        found: areAdapters[0] ? second : first,
+        hint: "verify tells whether an adapter is merged in a model; merge adds it to one")
+    }
     let tensors = left.tensors.filter { matcher.selects($0.name) }
     execution.progress.begin("comparing", total: tensors.reduce(0) { $0 + $1.info.byteCount })
     let compared = try Workers(count: execution.jobs).map(
@@ -158,7 +162,8 @@ struct PairSums: Sendable {
     if first.info.dtype != second.info.dtype {
       comparison.dtypes = [first.info.dtype.name, second.info.dtype.name]
     }
-    let units = UnitSize(first.info.dtype == second.info.dtype ? first.info.dtype : .f64)
+    let format =
+      first.info.dtype == second.info.dtype ? first.info.dtype.floatingPointFormat : nil
     var mostUnits = 0.0
     let total = first.info.shape.elementCount
     let capacity = min(1 << 16, total)
@@ -183,7 +188,9 @@ struct PairSums: Sendable {
         let (a, b) = (left[index], right[index])
         // Equal infinities, and NaN on both sides, are no difference.
         let difference = a == b || (a.isNaN && b.isNaN) ? 0 : (a - b).magnitude
-        if difference > 0 { mostUnits = max(mostUnits, difference / units.size(at: b)) }
+        if difference > 0, let format {
+          mostUnits = max(mostUnits, b.isFinite ? difference / format.unit(at: b) : .infinity)
+        }
         largest = difference.isNaN ? .infinity : max(largest, difference)
         squaredDifference += difference * difference
         product += a * b
@@ -194,35 +201,12 @@ struct PairSums: Sendable {
     }
     if squaredDifference.isNaN { squaredDifference = .infinity }
     comparison.maximumDifference = largest
-    if first.info.dtype == second.info.dtype, first.info.dtype.isFloatingPoint {
-      comparison.maximumUnits = mostUnits
-    }
+    if format != nil { comparison.maximumUnits = mostUnits }
     comparison.relativeError =
       squaredSecond > 0
       ? (squaredDifference / squaredSecond).squareRoot() : squaredDifference.squareRoot()
     let norms = (squaredFirst * squaredSecond).squareRoot()
     comparison.cosine = norms > 0 ? product / norms : nil
-  }
-}
-
-/// The distance between neighbouring numbers of a dtype.
-private struct UnitSize {
-  private let fraction: Double
-  private let smallest: Double
-
-  init(_ dtype: DType) {
-    switch dtype {
-    case .bf16: (fraction, smallest) = (0x1p-7, 0x1p-133)
-    case .f16: (fraction, smallest) = (0x1p-10, 0x1p-24)
-    case .f32: (fraction, smallest) = (0x1p-23, 0x1p-149)
-    case .f8e4m3: (fraction, smallest) = (0x1p-3, 0x1p-9)
-    case .f8e5m2: (fraction, smallest) = (0x1p-2, 0x1p-16)
-    default: (fraction, smallest) = (0x1p-52, 0x1p-1074)
-    }
-  }
-
-  func size(at value: Double) -> Double {
-    value.isFinite ? max(smallest, value.magnitude.binade * fraction) : 1
   }
 }
 
