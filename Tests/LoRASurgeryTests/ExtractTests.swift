@@ -36,6 +36,28 @@ struct ExtractTests {
     #expect(zip(tuned, merged).allSatisfy { abs($0 - $1) < 1e-5 })
   }
 
+  /// A matrix such as Mamba's `A_log` belongs to a module without being its weight.
+  @Test(arguments: [Dialect.peft, .kohya, .diffusers, .loralib, .mlx, .comfyui])
+  func whatTheDialectCannotNameIsRefusedWithAWayRound(_ dialect: Dialect) throws {
+    let folder = try TemporaryFolder()
+    var random = SeededGenerator(3)
+    let values = random.values(12 * 8)
+    let (base, tuned) = (folder("base.safetensors"), folder("tuned.safetensors"))
+    for (path, shift) in [(base, 0.0), (tuned, 1)] {
+      try TestModels.write(
+        [TestTensor(name: "A_log", shape: [12, 8], values: values.map { $0 + shift })], to: path)
+    }
+    var request = ExtractRequest(
+      base: base, tuned: tuned, output: folder("adapter"), ranks: RankOptions(rank: 1))
+    request.dialect = dialect
+    let error = surgeryError { _ = try request.run() }
+    #expect(error?.id == "adapter.inexpressible" && error?.tensor == "A_log")
+    #expect(error?.what.contains("no module's weight") == true, "\(String(describing: error))")
+    #expect(error?.hint?.contains("--exclude") == true)
+    request.dialect = .compact
+    #expect(try request.run().totals.capturedEnergy ?? 0 > 0.999)
+  }
+
   @Test(arguments: [ExtractRequest.Method.randomized, .exact], [Precision.float32, .float64])
   func aDeltaOfTheAskedRankComesBackWhole(
     method: ExtractRequest.Method, precision: Precision

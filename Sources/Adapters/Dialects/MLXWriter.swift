@@ -62,12 +62,15 @@ struct MLXWriter: DialectWriter {
 
   private mutating func add(_ module: ModuleUpdate) throws(SurgeryError) {
     let path = try module.dottedModule(for: .mlx)
+    guard module.target.parameter == "weight" else {
+      throw SurgeryError.noWeight(module, in: .mlx)
+    }
     var update = module.update
     if let decomposed = update as? Decomposed, decomposed.axis == .outputs {
       update = decomposed.inner
       try file.add("\(path).m", decomposed.magnitude, shape: [decomposed.magnitude.count])
     }
-    guard let pair = update as? LowRank, pair.core == nil, module.target.parameter == "weight",
+    guard let pair = update as? LowRank, pair.core == nil,
       pair.form == .linear || pair.form == .embedding
     else {
       throw SurgeryError.inexpressible(

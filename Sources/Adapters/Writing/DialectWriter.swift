@@ -157,6 +157,13 @@ extension SurgeryError {
       .unsupported, "adapter.inexpressible",
       "\(dialect.rawValue) cannot express \(what)", tensor: module, hint: hint)
   }
+
+  /// The error for a change of a parameter that is no weight: nearly all dialects name a change by its module alone.
+  static func noWeight(_ module: ModuleUpdate, in dialect: Dialect) -> Self {
+    inexpressible(
+      "a change of a tensor that is no module's weight", in: dialect, module.target.tensorName,
+      hint: "--to compact holds it; --exclude leaves it out")
+  }
 }
 
 extension ModuleUpdate {

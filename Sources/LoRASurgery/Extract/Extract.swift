@@ -84,7 +84,17 @@ extension ExtractRequest {
     let adapter = try adapter(
       of: extracted, dialect: form.dialect, baseName: baseName, fingerprint: fingerprint,
       isTransposed: isTransposed)
-    let writing = try adapter.plan(to: output, options: form.options(dtype: dtype))
+    let writing: AdapterPlan
+    do throws(SurgeryError) {
+      writing = try adapter.plan(to: output, options: form.options(dtype: dtype))
+    } catch {
+      var error = error
+      if error.id == "adapter.inexpressible" {
+        error.hint =
+          "--embeddings skip, --others skip or --exclude leave such tensors out; --to compact holds them all"
+      }
+      throw error
+    }
     try writing.write(replacing: force, inputs: inputs, execution)
     report.output = output
     report.warnings += writing.notes

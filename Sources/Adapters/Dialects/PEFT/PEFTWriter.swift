@@ -145,11 +145,13 @@ struct PEFTWriter: DialectWriter {
         module.update.summary, in: .peft, module.name,
         hint: "--as lora factors it anew")
     }
-    guard module.target.parameter == "weight", update.core == nil else {
+    guard module.target.parameter == "weight" else {
+      throw SurgeryError.noWeight(module, in: .peft)
+    }
+    guard update.core == nil else {
       throw SurgeryError.inexpressible(
-        update.core == nil
-          ? "a change of \(module.target.parameter)" : "a low-rank update with a core",
-        in: .peft, module.name, hint: "--as lora factors it anew")
+        "a low-rank update with a core", in: .peft, module.name,
+        hint: "--as lora factors it anew")
     }
     guard adapted.insert(path).inserted else {
       throw SurgeryError.inexpressible("two updates of one tensor", in: .peft, module.name)
@@ -221,7 +223,8 @@ struct PEFTWriter: DialectWriter {
     let target = replacement.target
     guard target.spelling == .dotted, !target.parameter.isEmpty else {
       throw SurgeryError.inexpressible(
-        "a full tensor outside a module", in: .peft, target.tensorName)
+        "a full tensor outside a module", in: .peft, target.tensorName,
+        hint: "--to compact holds it; --exclude leaves it out")
     }
     let wrapped =
       parameters.wrappedModule(target.module)

@@ -17,9 +17,10 @@ enum LoralibWriter: DialectWriter {
     let common = Set(alphas).count == 1 ? alphas.first : nil
     for module in adapter.modules {
       let name = try module.dottedModule(for: .loralib)
-      guard let pair = module.update as? LowRank, pair.core == nil,
-        module.target.parameter == "weight"
-      else {
+      guard module.target.parameter == "weight" else {
+        throw SurgeryError.noWeight(module, in: .loralib)
+      }
+      guard let pair = module.update as? LowRank, pair.core == nil else {
         throw SurgeryError.inexpressible(
           module.update.summary, in: .loralib, module.name,
           hint: "--as lora factors it anew")

@@ -51,9 +51,10 @@ struct DiffusersWriter: DialectWriter {
       try file.add(
         "\(key).lora_magnitude_vector", decomposed.magnitude, shape: [decomposed.magnitude.count])
     }
-    guard let pair = update as? LowRank, pair.core == nil, pair.form != .embedding,
-      module.target.parameter == "weight"
-    else {
+    guard module.target.parameter == "weight" else {
+      throw SurgeryError.noWeight(module, in: .diffusers)
+    }
+    guard let pair = update as? LowRank, pair.core == nil, pair.form != .embedding else {
       throw SurgeryError.inexpressible(
         module.update.summary, in: .diffusers, module.name,
         hint: "--as lora factors it anew")

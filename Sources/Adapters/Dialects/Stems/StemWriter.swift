@@ -21,8 +21,7 @@ struct StemWriter {
     let scale = try module.knownScale()
     let isBias = module.target.parameter == "bias"
     guard isBias || module.target.parameter == "weight" else {
-      throw SurgeryError.inexpressible(
-        "a change of \(module.target.parameter)", in: dialect, module.name)
+      throw SurgeryError.noWeight(module, in: dialect)
     }
     if let difference = module.update as? FullDifference {
       let isVector = difference.difference.tensor.info.shape.rank == 1
@@ -161,7 +160,7 @@ struct StemWriter {
     guard holdsReplacements, replacement.target.parameter == "weight" else {
       throw SurgeryError.inexpressible(
         "a tensor stored in full (\(replacement.reason))", in: dialect,
-        replacement.target.tensorName, hint: "--to peft or comfyui can hold it")
+        replacement.target.tensorName, hint: "--to peft or compact can hold it")
     }
     try file.add("\(stem).set_weight", full: replacement.tensor)
   }
