@@ -2,14 +2,6 @@ import ArgumentParser
 import LoRASurgery
 import Tensors
 
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#elseif canImport(Darwin)
-  import Darwin
-#endif
-
 /// Which share of the work this process does.
 struct PartOptions: ParsableArguments {
   @Option(
@@ -28,9 +20,7 @@ struct PartOptions: ParsableArguments {
   func chosen() throws -> Part? {
     guard let part, part != "auto" else {
       guard part != nil || parts != nil else { return nil }
-      return try Part(count: parts) { name in
-        unsafe getenv(name).map { unsafe String(cString: $0) }
-      }
+      return try Part(count: parts, environment: Environment.value)
     }
     let named = try Part(part)
     guard parts == nil || parts == named.count else {

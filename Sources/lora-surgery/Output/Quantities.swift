@@ -44,7 +44,7 @@ enum Quantities {
     return "\(sign)\(whole)." + String(repeating: "0", count: places - digits.count) + digits
   }
 
-  /// A number with four significant digits: `0.01234`, `1.235e-07`.
+  /// A number with so many significant digits: `0.01234`, `1.235e-7`.
   static func significant(_ value: Double, _ digits: Int = 4) -> String {
     guard value.isFinite, value != 0 else { return "\(value == 0 ? "0" : "\(value)")" }
     var exponent = 0
@@ -57,6 +57,8 @@ enum Quantities {
       mantissa *= 10
       exponent -= 1
     }
+    // What rounds up to ten has a digit more before its point.
+    if decimals(mantissa, digits - 1).hasPrefix("10") { (mantissa, exponent) = (1, exponent + 1) }
     if (-4..<6).contains(exponent) { return decimals(value, max(0, digits - 1 - exponent)) }
     return "\(value < 0 ? "-" : "")\(decimals(mantissa, digits - 1))e\(exponent)"
   }

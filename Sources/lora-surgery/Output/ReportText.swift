@@ -44,7 +44,7 @@ struct ReportText {
   /// What a dry run cannot know yet is not said: whether tensors differ, and times.
   private var outcome: String {
     switch ((report.gathered ?? report.command) == "extract", isPlan) {
-    case (true, false): "differ"
+    case (true, false): report.totals.changed == 1 ? "differs" : "differ"
     case (true, true): "to compare"
     case (false, false): "changed"
     case (false, true): "to change"

@@ -99,7 +99,8 @@ struct SpectrumText {
     let totals = report.totals
     var lines = [
       "\(Quantities.counted(totals.tensors, "tensor")), \(Quantities.grouped(totals.changed)) of them "
-        + "differ, \(Quantities.grouped(totals.matrices)) as matrices; norm of the difference "
+        + (totals.changed == 1 ? "differs, " : "differ, ")
+        + "\(Quantities.grouped(totals.matrices)) as matrices; norm of the difference "
         + Quantities.significant(totals.deltaNorm)
     ]
     if totals.fullBytes > 0 {

@@ -64,7 +64,7 @@ struct StreamedResult {
         .usage, "output.terminal", "tensors are not written to a terminal",
         hint: "send standard output to a file or another program")
     }
-    let parent = unsafe getenv("TMPDIR").map { unsafe String(cString: $0) } ?? "/tmp"
+    let parent = Environment.value("TMPDIR") ?? "/tmp"
     var template = Array("\(parent)/lora-surgery.XXXXXX".utf8CString)
     let made = unsafe template.withUnsafeMutableBufferPointer { buffer in
       unsafe buffer.baseAddress.flatMap { unsafe mkdtemp($0) }.map { unsafe String(cString: $0) }
