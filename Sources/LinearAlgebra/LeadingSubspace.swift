@@ -97,11 +97,6 @@ public struct LeadingSubspace<Scalar: BLASScalar>: Sendable {
 
   /// The number of vectors.
   public var rank: Int { right.rows }
-
-  /// The energy that is left behind, as far as the singular values tell: never negative.
-  public var residualEnergy: Double {
-    max(0, squaredNorm - singularValues.reduce(0) { $0 + $1 * $1 })
-  }
 }
 
 extension LeadingSubspace {

@@ -18,14 +18,6 @@ public enum RankPolicy: Sendable, Hashable {
   /// kohya's `sv_cumulative`: the least rank whose values sum up to this share of the sum of all.
   case svCumulative(Double)
 
-  /// Whether the rule needs all singular values, so that a partial spectrum does not do.
-  public var needsCompleteSpectrum: Bool {
-    switch self {
-    case .noiseFloor, .svCumulative: true
-    default: false
-    }
-  }
-
   /// The search target that gives a spectrum long enough for this rule, or `nil` where none does in advance.
   ///
   /// - Parameter bounds: The least and the largest rank.

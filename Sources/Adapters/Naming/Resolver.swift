@@ -198,13 +198,7 @@ struct Resolver {
       updates.replacement = updates.replacement ?? "enlarged by reshape_weight"
     }
     try takeResidual(&updates)
-    guard let scale = module.scale else {
-      throw SurgeryError.adapter(
-        "no-scale", "the adapter's files do not say how it is scaled",
-        expected: "alpha of module \(module.name)",
-        found: "none (\(adapter.provenance.reason))",
-        hint: "--alpha gives it, or --scale the final factor")
-    }
+    let scale = try module.scaleForArithmetic(of: adapter)
     if !updates.updates.isEmpty, updates.isTransposed != fit.fitted.isTransposed {
       throw SurgeryError.adapter(
         "ambiguous-orientation", "two modules disagree on how the base tensor is stored",
@@ -271,11 +265,11 @@ struct Resolver {
     try checkVocabulary()
     if let first = missing.first, !allowsUnmatched {
       throw SurgeryError.adapter(
-        "unknown-target", "the base has no tensor for \(missing.count) of the adapter's modules",
-        file: adapter.path, key: first.key,
-        expected: "\(first.name) in \(base.path), which has "
-          + names.nearest(to: first.name).listed(),
-        found: missing.map(\.name).listed(),
+        "unknown-target",
+        "the base has no tensor for \(missing.count) of the adapter's modules: "
+          + missing.map(\.name).listed(limit: 4),
+        file: adapter.path, key: first.key, expected: "\(first.name) in \(base.path)",
+        found: names.nearest(to: first.name).listed(),
         hint: "use the base that the adapter was trained on, --map renames modules, "
           + "--allow-unmatched leaves them out")
     }

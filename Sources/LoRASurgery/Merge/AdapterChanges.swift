@@ -6,6 +6,15 @@ import Tensors
 struct WeightedUpdates: Sendable {
   var updates: TensorUpdates
   var weight: Double
+
+  /// The changes as the steps of a merge take them.
+  var planned: [PlannedUpdate] {
+    updates.updates.map {
+      PlannedUpdate(
+        update: $0.update, scale: $0.scale, rows: $0.rows, weight: weight,
+        isTransposed: updates.isTransposed)
+    }
+  }
 }
 
 /// What all adapters of a request do to a model.

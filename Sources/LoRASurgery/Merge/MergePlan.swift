@@ -128,19 +128,13 @@ struct PlannedRewrite {
           file: request.model, tensor: tensor.name.text, hint: "merge them one after the other")
       }
       if !change.updates.updates.isEmpty { storedRows = rows }
-      for update in change.updates.updates {
-        updates.append(
-          PlannedUpdate(
-            update: update.update, scale: update.scale, rows: update.rows, weight: change.weight,
-            isTransposed: change.updates.isTransposed))
-        report.rank = max(report.rank ?? 0, update.update.rank ?? 0)
-      }
+      updates += change.planned
     }
+    report.rank = updates.compactMap(\.update.rank).max()
     if !updates.isEmpty {
       report.action =
         direction == .unmerge ? .unmerged : report.action == .replaced ? .replaced : .merged
     }
-    if report.rank == 0 { report.rank = nil }
     let dtype =
       tensor.info.dtype.isFloatingPoint ? request.dtype ?? tensor.info.dtype : tensor.info.dtype
     if report.action == .copied, dtype != tensor.info.dtype {
@@ -163,11 +157,7 @@ struct PlannedRewrite {
     info = try Self.info(
       change.name, stored.dtype.isFloatingPoint ? request.dtype ?? stored.dtype : stored.dtype,
       stored.shape)
-    updates = change.updates.map { update in
-      PlannedUpdate(
-        update: update.update, scale: update.scale, rows: update.rows, weight: addition.weight,
-        isTransposed: change.isTransposed)
-    }
+    updates = addition.planned
     storedRows = change.updates.isEmpty ? nil : change.storedRows
     direction = .merge
     report = TensorReport(

@@ -93,13 +93,7 @@ extension MergeRequest {
     _ entry: UndoRecord.Tensor, _ merged: StoredTensor, _ place: PlannedTensor,
     _ changes: [WeightedUpdates], _ path: String
   ) throws(SurgeryError) -> TensorStep {
-    var updates = changes.flatMap { change in
-      change.updates.updates.map {
-        PlannedUpdate(
-          update: $0.update, scale: $0.scale, rows: $0.rows, weight: change.weight,
-          isTransposed: change.updates.isTransposed)
-      }
-    }
+    var updates = changes.flatMap(\.planned)
     guard updates.count == entry.updates.count else {
       throw SurgeryError(
         .data, "undo.other-adapter", "the adapters are not those of the recorded merge", file: path,
