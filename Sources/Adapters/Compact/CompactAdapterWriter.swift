@@ -40,7 +40,7 @@ enum CompactAdapterWriter: DialectWriter {
     ]
     if let stated = stated(errors) { sections.append(.init("error", stated)) }
     var file = TensorFilePlan(
-      relativePath: path.split(separator: "/").last.map(String.init) ?? path, format: .compact,
+      relativePath: Places.name(in: path).whole, format: .compact,
       tensors: encoder.infos, metadata: adapter.provenance.metadata)
     file.compact = CompactPlan(sections: sections, codecs: encoder.codecs)
     let isFolder = FileFormat(extensionOf: path) == nil

@@ -40,6 +40,32 @@ public struct AdapterPlan: Sendable {
     self.contents = contents
     self.notes = notes
   }
+
+  /// Plans an adapter of one file of tensors: the path itself, or a file in the folder that the path names.
+  ///
+  /// - Parameters:
+  ///   - tensors: What the file holds.
+  ///   - path: Where the output goes; a name without a known extension is a folder.
+  ///   - name: What the dialect calls the file in a folder, without its extension.
+  ///   - options: How it is written.
+  ///   - metadata: The metadata of the file.
+  ///   - extras: What lies beside the file in a folder.
+  ///   - notes: What the user should know.
+  init(
+    _ tensors: AdapterFileBuilder, to path: String, inFolderAs name: String,
+    _ options: AdapterWritingOptions, metadata: [String: String] = [:],
+    extras: [CheckpointPlan.Extra] = [], notes: [String] = []
+  ) {
+    let isFolder = FileFormat(extensionOf: path) == nil
+    let file = TensorFilePlan(
+      relativePath: isFolder ? "\(name).\(options.format.rawValue)" : Places.name(in: path).whole,
+      format: options.format, tensors: tensors.infos, metadata: metadata)
+    self.init(
+      plan: CheckpointPlan(
+        path: path, kind: isFolder ? .folder : .file, files: [file],
+        extras: isFolder ? extras : []),
+      contents: [tensors.contents], notes: notes)
+  }
 }
 
 /// Collects the tensors of one output file of an adapter.

@@ -39,25 +39,15 @@ struct PEFTWriter: DialectWriter {
     _ tensors: AdapterFileBuilder, config: JSONValue, to path: String,
     options: AdapterWritingOptions
   ) -> AdapterPlan {
-    let isFolder = FileFormat(extensionOf: path) == nil
-    let name =
-      isFolder
-      ? "adapter_model.\(options.format.rawValue)"
-      : path.split(separator: "/").last.map(String.init) ?? path
     var metadata = ["format": "pt"]
-    if !isFolder { metadata["lora_adapter_metadata"] = config.text() }
-    let file = TensorFilePlan(
-      relativePath: name, format: options.format, tensors: tensors.infos, metadata: metadata)
+    if FileFormat(extensionOf: path) != nil { metadata["lora_adapter_metadata"] = config.text() }
     return AdapterPlan(
-      plan: CheckpointPlan(
-        path: path, kind: isFolder ? .folder : .file, files: [file],
-        extras: isFolder
-          ? [
-            .init(
-              relativePath: "adapter_config.json",
-              content: .bytes(Array((config.text(indent: 2) + "\n").utf8)))
-          ] : []),
-      contents: [tensors.contents])
+      tensors, to: path, inFolderAs: "adapter_model", options, metadata: metadata,
+      extras: [
+        .init(
+          relativePath: "adapter_config.json",
+          content: .bytes(Array((config.text(indent: 2) + "\n").utf8)))
+      ])
   }
 
   /// PEFT adapts one model, so the names lose the prefix of the pipeline's component that they all share.

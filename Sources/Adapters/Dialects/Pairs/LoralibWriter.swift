@@ -39,24 +39,13 @@ enum LoralibWriter: DialectWriter {
       guard replacement.target.parameter == "bias" else {
         throw SurgeryError.inexpressible(
           "a tensor stored in full (\(replacement.reason))", in: .loralib,
-          replacement.target.tensorName)
+          replacement.target.tensorName, hint: "--to peft or compact can hold it")
       }
       try file.add(replacement.target.tensorName, full: replacement.tensor)
     }
-    let isFolder = FileFormat(extensionOf: path) == nil
-    let name =
-      isFolder
-      ? "lora.\(options.format.rawValue)"
-      : path.split(separator: "/").last.map(String.init) ?? path
     let note =
       common.map { "loralib stores no scale: build the layers with lora_alpha=\($0)" }
       ?? "loralib stores no scale: it is multiplied into lora_B; build the layers with lora_alpha=r"
-    return AdapterPlan(
-      plan: CheckpointPlan(
-        path: path, kind: isFolder ? .folder : .file,
-        files: [
-          TensorFilePlan(
-            relativePath: name, format: options.format, tensors: file.infos, metadata: [:])
-        ]), contents: [file.contents], notes: [note])
+    return AdapterPlan(file, to: path, inFolderAs: "lora", options, notes: [note])
   }
 }

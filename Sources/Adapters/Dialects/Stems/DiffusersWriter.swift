@@ -14,19 +14,11 @@ struct DiffusersWriter: DialectWriter {
     if let replacement = adapter.replacements.first {
       throw SurgeryError.inexpressible(
         "a tensor stored in full (\(replacement.reason))", in: .diffusers,
-        replacement.target.tensorName, hint: "--to peft or comfyui can hold it")
+        replacement.target.tensorName, hint: "--to peft or compact can hold it")
     }
-    let isFolder = FileFormat(extensionOf: path) == nil
-    let name =
-      isFolder
-      ? "pytorch_lora_weights.\(options.format.rawValue)"
-      : path.split(separator: "/").last.map(String.init) ?? path
-    let file = TensorFilePlan(
-      relativePath: name, format: options.format, tensors: writer.file.infos,
-      metadata: ["format": "pt", "lora_adapter_metadata": writer.metadata().text()])
     return AdapterPlan(
-      plan: CheckpointPlan(path: path, kind: isFolder ? .folder : .file, files: [file]),
-      contents: [writer.file.contents])
+      writer.file, to: path, inFolderAs: "pytorch_lora_weights", options,
+      metadata: ["format": "pt", "lora_adapter_metadata": writer.metadata().text()])
   }
 
   private var file: AdapterFileBuilder

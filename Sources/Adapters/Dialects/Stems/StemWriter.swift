@@ -170,15 +170,6 @@ struct StemWriter {
     to path: String, options: AdapterWritingOptions, metadata: [String: String],
     notes: [String] = []
   ) -> AdapterPlan {
-    let isFolder = FileFormat(extensionOf: path) == nil
-    let name =
-      isFolder
-      ? "adapter.\(options.format.rawValue)"
-      : path.split(separator: "/").last.map(String.init) ?? path
-    let plan = TensorFilePlan(
-      relativePath: name, format: options.format, tensors: file.infos, metadata: metadata)
-    return AdapterPlan(
-      plan: CheckpointPlan(path: path, kind: isFolder ? .folder : .file, files: [plan]),
-      contents: [file.contents], notes: notes)
+    AdapterPlan(file, to: path, inFolderAs: "adapter", options, metadata: metadata, notes: notes)
   }
 }
