@@ -39,6 +39,15 @@ extension Matrix<Double> {
     return product(plus, minus.inverted() ?? identity)
   }
 
+  /// `(1 - strength) I + strength R` for this square matrix R: a rotation of which only a part is applied.
+  func applied(strength: Double) -> Matrix {
+    if strength == 1 { return self }
+    var result = Matrix.identity(rows)
+    result.scale(by: 1 - strength)
+    result.add(self, times: strength)
+    return result
+  }
+
   /// The inverse by elimination with row pivots, for blocks of at most some hundred rows; `nil` where singular.
   func inverted() -> Matrix? {
     let size = rows

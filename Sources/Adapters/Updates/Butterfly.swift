@@ -107,7 +107,7 @@ public struct Butterfly: Update {
           rotations: Array(rotations[(stage * count)..<((stage + 1) * count)])))
     }
     return LoadedButterfly(
-      stages: stagesMade, blockSize: blockSize, turnsInputs: convention == .peft, scale: scale,
+      stages: stagesMade, turnsInputs: convention == .peft, scale: scale,
       rescale: try rescale?.matrix(of: Double.self).elements)
   }
 
@@ -150,7 +150,6 @@ struct LoadedButterfly<Scalar: BLASScalar>: LoadedUpdate {
   }
 
   let stages: [Stage]
-  let blockSize: Int
   let turnsInputs: Bool
   let scale: Double
   let rescale: [Double]?
@@ -162,21 +161,13 @@ struct LoadedButterfly<Scalar: BLASScalar>: LoadedUpdate {
     rescale.map { turnsInputs ? 1 + weight * scale * ($0[row] - 1) : $0[row] }
   }
 
-  private func turned(_ rotation: Matrix<Double>, _ weight: Double) -> Matrix<Double> {
-    let strength = weight * scale
-    if strength == 1 { return rotation }
-    var result = Matrix<Double>.identity(blockSize)
-    result.scale(by: 1 - strength)
-    result.add(rotation, times: strength)
-    return result
-  }
-
   func apply(
     to block: inout Matrix<Scalar>, rows: Range<Int>, columns: Range<Int>, weight: Double
   ) {
     turn(&block) { sides in
       for stage in stages {
-        Self.rotate(&sides, stage.order, stage.rotations.map { turned($0, weight) })
+        Self.rotate(
+          &sides, stage.order, stage.rotations.map { $0.applied(strength: weight * scale) })
       }
     }
     if rescale != nil {
@@ -198,7 +189,7 @@ struct LoadedButterfly<Scalar: BLASScalar>: LoadedUpdate {
     for stage in stages {
       inverses.append(
         try stage.rotations.map { (rotation) throws(SurgeryError) in
-          guard let inverse = turned(rotation, weight).inverted() else {
+          guard let inverse = rotation.applied(strength: weight * scale).inverted() else {
             throw SurgeryError.notInvertible("a block of the rotation is singular")
           }
           return inverse

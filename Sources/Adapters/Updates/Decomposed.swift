@@ -40,7 +40,7 @@ public struct Decomposed: Update {
   ///   - magnitude: As many values as the axis has.
   ///   - axis: What has a magnitude each.
   ///   - convention: Whose rules are followed.
-  /// - Throws: `adapter.shape` where the number of magnitudes is wrong.
+  /// - Throws: `adapter.shape` where the number of magnitudes is wrong, `adapter.dtype`.
   public init(
     _ inner: any Update, magnitude: Factor, axis: Axis, convention: Convention
   ) throws(SurgeryError) {
@@ -65,7 +65,7 @@ public struct Decomposed: Update {
     self.convention = convention
   }
 
-  /// DoRA, or the inner family with the decomposition's name.
+  /// DoRA, whatever the inner family is.
   public var algorithm: String { "dora" }
   /// Rows of the inner update.
   public var rows: Int { inner.rows }

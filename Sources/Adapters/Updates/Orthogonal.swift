@@ -132,15 +132,10 @@ public struct Orthogonal: Update {
     let stored = try blocks.matrix(of: Double.self)
     var skews = (0..<stored.rows).map { skew(stored, block: $0) }
     limitNorms(&skews)
-    let side = side
-    let turned = skews.map { q in
-      let rotation = self.rotation(q)
-      // What stands left of a block of rows, or right of a block of columns.
-      return rotation.transposed()
-    }
-    let rescale = try rescale?.matrix(of: Double.self).elements
+    // What stands left of a block of rows, or right of a block of columns.
     return LoadedRotation<Scalar>(
-      rotations: turned, blockSize: blockSize, side: side, scale: scale, rescale: rescale)
+      rotations: skews.map { rotation($0).transposed() }, blockSize: blockSize, side: side,
+      scale: scale, rescale: try rescale?.matrix(of: Double.self).elements)
   }
 
   private func skew(_ stored: Matrix<Double>, block: Int) -> Matrix<Double> {
@@ -207,15 +202,8 @@ struct LoadedRotation<Scalar: BLASScalar>: LoadedUpdate {
   let scale: Double
   let rescale: [Double]?
 
-  /// `I + weight · (Rᵀ - I)` of a block.
   private func turned(_ block: Int, _ weight: Double) -> Matrix<Double> {
-    let rotation = rotations[rotations.count == 1 ? 0 : block]
-    let strength = weight * scale
-    if strength == 1 { return rotation }
-    var result = Matrix<Double>.identity(blockSize)
-    result.scale(by: 1 - strength)
-    result.add(rotation, times: strength)
-    return result
+    rotations[rotations.count == 1 ? 0 : block].applied(strength: weight * scale)
   }
 
   func apply(

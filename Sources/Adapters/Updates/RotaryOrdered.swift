@@ -64,25 +64,14 @@ public struct RotaryOrdered: Update {
           key: pair.up.tensor.name.text, expected: "num_attention_heads in the base's config.json",
           found: target.heads.map { "\($0.query) heads for \(pair.rows) rows" } ?? "none")
       }
-      let order = Self.order(rows: pair.rows, heads: heads)
-      pair.up = pair.up.rows(in: order)
-      magnitude = magnitude?.rows(in: order)
+      pair.up = pair.up.interleavingHalves(groups: heads, back: true)
+      magnitude = magnitude?.interleavingHalves(groups: heads, back: true)
     }
     let update: any Update =
       if let magnitude {
         try Decomposed(pair, magnitude: magnitude, axis: .outputs, convention: .peft)
       } else { pair }
     return try update.fitted(to: target)
-  }
-
-  /// For each row in Hugging Face's order, its place in Meta's.
-  static func order(rows: Int, heads: Int) -> [Int] {
-    let size = rows / heads
-    return (0..<rows).map { row in
-      let (head, place) = row.quotientAndRemainder(dividingBy: size)
-      let (half, pair) = place.quotientAndRemainder(dividingBy: size / 2)
-      return head * size + 2 * pair + half
-    }
   }
 
   /// Reads the factors in the order that they have.

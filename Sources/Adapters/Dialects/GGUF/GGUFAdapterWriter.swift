@@ -43,7 +43,7 @@ struct GGUFAdapterWriter: DialectWriter {
       metadata["general.base_model.0.name"] = .string(name)
     }
     var file = TensorFilePlan(
-      relativePath: path.split(separator: "/").last.map(String.init) ?? path, format: .gguf,
+      relativePath: Places.name(in: path).whole, format: .gguf,
       tensors: writer.file.infos, metadata: metadata.texts)
     file.ggufMetadata = metadata
     return AdapterPlan(
@@ -118,12 +118,7 @@ struct GGUFAdapterWriter: DialectWriter {
         hint: "--as lora factors it anew")
     }
     guard let order = names.permutation(of: name) else { return pair }
-    guard let heads else {
-      throw SurgeryError.adapter(
-        "no-heads", "llama.cpp has the rows of queries and keys in its own order, head by head",
-        key: path, expected: "num_attention_heads in the base's config.json", found: "none",
-        hint: "--base gives the model, or a folder with its config.json")
-    }
+    guard let heads else { throw HeadPermuted.headsUnknown(key: path) }
     pair.up = try HeadPermuted.reordered(
       pair.up, heads: order == .keys ? heads.keyValue : heads.query, back: false)
     return pair

@@ -62,16 +62,18 @@ public struct HeadPermuted: Update {
   /// - Returns: The same change for the model's own tensor.
   /// - Throws: `adapter.no-heads`, `adapter.shape`.
   func inModelOrder(_ heads: AttentionHeads?) throws(SurgeryError) -> LowRank {
-    guard let heads else {
-      throw SurgeryError.adapter(
-        "no-heads", "the rows of queries and keys lie in llama.cpp's order, head by head",
-        key: inner.up.tensor.name.text,
-        expected: "num_attention_heads in the base's config.json", found: "none",
-        hint: "--base gives the model, or a folder with its config.json")
-    }
+    guard let heads else { throw Self.headsUnknown(key: inner.up.tensor.name.text) }
     var pair = inner
     pair.up = try Self.reordered(pair.up, heads: isKey ? heads.keyValue : heads.query, back: true)
     return pair
+  }
+
+  /// The error where the number of heads is needed and not told.
+  static func headsUnknown(key: String) -> SurgeryError {
+    .adapter(
+      "no-heads", "llama.cpp has the rows of queries and keys in its own order, head by head",
+      key: key, expected: "num_attention_heads in the base's config.json", found: "none",
+      hint: "--base gives the model, or a folder with its config.json")
   }
 
   /// Rows of a factor moved into llama.cpp's order, or back.
