@@ -70,8 +70,11 @@ struct AdapterComparing {
     let norms = (sums.first * sums.second).squareRoot()
     comparison.cosine = norms > 0 ? min(1, sums.product / norms) : nil
     comparison.ranks = [first.module.update.rank, second.module.update.rank].compactMap { $0 }
+    let isSame =
+      error == 0 && scales.0 == scales.1
+      ? try first.module.update.hasSameFactors(as: second.module.update) : false
     comparison.verdict =
-      error <= max(tolerance, Self.resolution) ? .close : .different
+      isSame ? .identical : error <= max(tolerance, Self.resolution) ? .close : .different
     var pair = PairSums(comparison)
     pair.squaredDifference = squared
     pair.squaredSecond = sums.second

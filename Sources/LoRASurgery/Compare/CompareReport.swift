@@ -4,7 +4,7 @@ public import Tensors
 public struct TensorComparison: Sendable, Codable {
   /// What the comparison found.
   public enum Verdict: String, Sendable, Codable {
-    /// The same values; of changes that depend on the base, the same bytes and scale.
+    /// The same values; of an adapter's changes, the same factors and scale.
     case identical
     /// Other values, within the tolerance.
     case close
