@@ -196,13 +196,7 @@ struct Resolver {
       updates.replacement = updates.replacement ?? "enlarged by reshape_weight"
     }
     try takeResidual(&updates)
-    guard let scale = module.scale else {
-      throw SurgeryError.adapter(
-        "no-scale", "the adapter's files do not say how it is scaled",
-        expected: "alpha of module \(module.name)",
-        found: "none (\(adapter.provenance.reason))",
-        hint: "--alpha gives it, or --scale the final factor")
-    }
+    let scale = try module.knownScale(of: adapter)
     if !updates.updates.isEmpty, updates.isTransposed != fit.fitted.isTransposed {
       throw SurgeryError.adapter(
         "ambiguous-orientation", "two modules disagree on how the base tensor is stored",
