@@ -91,10 +91,10 @@ public enum FileFormat: String, Sendable, CaseIterable, Codable {
         hint: "decompress it, or save it from R with safetensors::safe_save_file")
     }
     let format = Self.byExtension(file.path, or: .safetensors)
-    // No header has a length whose bytes are all letters.
+    // No header has a length of which every byte is a printable character.
     if format == .safetensors, let text = Self.text(head) {
       throw Self.stranger(
-        ["{", "["].contains(text.first { !$0.isWhitespace }) ? "JSON" : "a text", file.path,
+        ["{", "["].contains(text.first) ? "JSON" : "a text", file.path,
         found: String(text.prefix(60)),
         hint:
           "name the file of tensors, or the folder that it lies in; where this came in its place, download it again"
@@ -103,12 +103,14 @@ public enum FileFormat: String, Sendable, CaseIterable, Codable {
     return format
   }
 
-  /// The beginning of a text, unless the bytes are none.
+  /// The words that a text begins with, unless the bytes are none.
   private static func text(_ head: [UInt8]) -> String? {
     let isText = head.prefix(16).allSatisfy { byte in
       (0x20..<0x7F).contains(byte) || [0x09, 0x0A, 0x0D].contains(byte)
     }
-    return isText ? String(decoding: head, as: UTF8.self) : nil
+    guard isText else { return nil }
+    return String(decoding: head, as: UTF8.self).split(whereSeparator: \.isWhitespace)
+      .joined(separator: " ")
   }
 
   private static func stranger(

@@ -202,6 +202,12 @@ import Testing
     #expect(torch.id == "file.misnamed" && torch.hint == "rename it to .pt")
   }
 
+  @Test func textsAreShownInOneLine() throws {
+    let config = Array("{\n  \"r\": 8\n}".utf8)
+    let error = try failure { _ = try open(config, as: "adapter_config.json") }
+    #expect(error.found == "{ \"r\": 8 }" && error.what.contains("JSON"))
+  }
+
   @Test func pathsOfNothingAreExplained() throws {
     let folder = try TemporaryFolder()
     for path in ["https://huggingface.co/some/model", "some-owner-of-models/model", "", "~/model"] {
