@@ -169,6 +169,7 @@ import Testing
     #expect(
       try failure { _ = try start(try plan(folder.path("file/out"))) }.id == "output.no-folder")
     #expect(try failure { _ = try start(try plan("/")) }.id == "output.path")
+    #expect(try failure { _ = try start(try plan("")) }.found == "an empty path")
     #expect(try failure { _ = try start(try plan("/proc/out")) }.kind != .bug)
     #expect(try folder.names() == ["file"])
   }

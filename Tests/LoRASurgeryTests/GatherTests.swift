@@ -52,6 +52,21 @@ struct GatherTests {
     }
   }
 
+  @Test func dryRunsSayWhatEachPartReads() throws {
+    let models = try PartModels()
+    _ = try models.extraction(to: "adapter").run()
+    for number in 1...2 {
+      var (extraction, merge) = (models.extraction(to: "x"), models.merge("sharded", to: "y"))
+      (extraction.part, merge.part) = (try Part(number, of: 2), try Part(number, of: 2))
+      (extraction.dryRun, merge.dryRun) = (true, true)
+      let planned = [try extraction.run(), try merge.run()].map(\.totals.bytesRead)
+      (extraction.dryRun, merge.dryRun) = (false, false)
+      (extraction.output, merge.output) = (models.folder("x\(number)"), models.folder("y\(number)"))
+      let done = [try extraction.run(), try merge.run()].map(\.totals.bytesRead)
+      #expect(planned == done && planned.allSatisfy { $0 > 0 }, "part \(number)")
+    }
+  }
+
   @Test func completeShardsAreNotCopied() throws {
     let models = try PartModels()
     _ = try models.extraction(to: "adapter").run()

@@ -57,7 +57,9 @@ public final class OutputTransaction: Sendable {
     target = FilePath(path)
     guard let name = target.lastComponent?.string else {
       throw SurgeryError(
-        .outputRefused, "output.path", "no file name in the output's path", file: path)
+        .outputRefused, "output.path", "no file name in the output's path",
+        file: path.isEmpty ? nil : path, found: path.isEmpty ? "an empty path" : nil,
+        hint: "-o takes the path of a file or folder")
     }
     let folder = target.removingLastComponent()
     parent = folder.isEmpty ? "." : folder

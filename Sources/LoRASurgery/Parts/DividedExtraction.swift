@@ -20,21 +20,23 @@ extension ExtractRequest {
       of: plan.pairs.map { $0.base.info.byteCount + $0.tuned.info.byteCount })
     var own = plan
     own.keep(positions)
+    let ownBytes = own.pairs.reduce(0) {
+      $0 + $1.base.info.byteCount + $1.tuned.info.byteCount
+    }
     let inputs = (base.files + tuned.files).map(\.file.file)
     var report: OperationReport
     if dryRun {
       report = OperationReport(
         command: "extract", modules: own.pairs.map { ExtractedTensor(planned: $0).report })
       report.part = PartReport(part: part, wasDone: false)
+      report.totals.bytesRead = ownBytes
     } else {
       var manifest = PieceManifest(
         command: "extract", part: part, options: try ManifestJSON.text(withoutPlaces),
         inputs: try InputFingerprint.all(of: inputs, execution),
         inputBytes: base.byteCount + tuned.byteCount, positions: plan.pairs.count,
         warnings: base.warnings + tuned.warnings)
-      manifest.ownBytes = own.pairs.reduce(0) {
-        $0 + $1.base.info.byteCount + $1.tuned.info.byteCount
-      }
+      manifest.ownBytes = ownBytes
       manifest.extraction = .init(
         baseName: base.config?["_name_or_path"]?.text, unpaired: plan.unpaired)
       let path = try PieceDestination(output: output, part: part, creating: true).path

@@ -42,6 +42,9 @@ struct DividedRewriting {
       report.part = PartReport(part: part, wasDone: false)
       report.adapters = adapters
       report.warnings = warnings
+      report.totals.bytesRead = share.positions.reduce(0) {
+        $0 + (steps[$1]?.source.info.byteCount ?? 0)
+      }
     } else {
       let manifest = try manifest(of: part, execution)
       let path = try PieceDestination(output: output, part: part, creating: true).path
