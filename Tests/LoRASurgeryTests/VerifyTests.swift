@@ -51,6 +51,18 @@ import Testing
     #expect(try verify(pair, merged).accident == .otherBase)
   }
 
+  /// Of a small delta in bfloat16, what another adapter adds is no more than a few roundings would, but not where they would be.
+  @Test func anotherAdapterIsNoRounding() throws {
+    let pair = try Pair(.bf16, shapes: [[128, 128]], rank: 6, alpha: 18, delta: 2e-4, seed: 35)
+    var random = Seeded(36)
+    let other = random.normals(128 * 128, times: 5e-4)
+    var merged = pair.tensors
+    let sums = zip(merged[0].values, zip(pair.delta(0), other)).map { $0 + $1.0 + $1.1 }
+    merged[0] = Stored(merged[0].name, .bf16, [128, 128], sums)
+    let report = try verify(pair, merged)
+    #expect(report.accident == .otherBase, "\(report.modules[0])")
+  }
+
   /// What is done to base and delta instead of adding them, and what it is to be called.
   struct Mistake: Sendable, CustomTestStringConvertible {
     var testDescription: String

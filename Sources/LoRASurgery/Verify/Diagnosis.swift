@@ -80,7 +80,8 @@ struct Diagnosis: Sendable {
       }
       found.count += count
       for index in found.mistakes.indices {
-        found.mistakes[index].compare(actual, base: base, delta: delta, storedAs: dtype)
+        found.mistakes[index].compare(
+          actual, base: base, delta: delta, storedAs: dtype, on: found.grids)
       }
     }
     self = found
@@ -127,15 +128,21 @@ struct Diagnosis: Sendable {
       return (.wrongScale, "factor \(ScaleMistake.text(of: factor)) of the expected delta")
     }
     let share = Int(((left / squaredDelta).squareRoot() * 100).rounded())
-    return (.otherBase, "tensor and base differ beyond the delta, by \(share) % of its norm")
+    return (
+      .otherBase,
+      "tensor and base differ beyond the delta, by \(share) % of its norm: another base, or another adapter"
+    )
   }
 
   /// The sum of the squares of the rounding steps of *M*, divided by 12: what rounding once adds, in the coarsest dtype that
   /// holds all of *M*.
-  private var squaredRounding: Double { (coarser ?? grids[0]).squaredRounding }
+  private var squaredRounding: Double { grids[grid].squaredRounding }
 
   /// What *M* was rounded to before it was stored in its own dtype.
-  private var coarser: ValueGrid? { grids.dropFirst().first(where: \.holdsAll) }
+  private var coarser: ValueGrid? { grid > 0 ? grids[grid] : nil }
+
+  /// The coarsest of the grids that holds all of *M*.
+  private var grid: Int { grids.indices.dropFirst().first { grids[$0].holdsAll } ?? 0 }
 
   private var lowPrecisionReason: String {
     if let coarser {
@@ -146,16 +153,22 @@ struct Diagnosis: Sendable {
 
   /// Whether a mistake explains the tensor.
   private func explains(_ mistake: ScaleMistake) -> Bool {
-    // What it leaves is like rounding a few times more, or little beside the delta: less than a tenth; and where the delta is
-    // right, less than a hundredth, which factors and product in bfloat16 keep to.
+    // Little beside the delta: less than a tenth; and where the delta is right, less than a hundredth, which factors and product
+    // in bfloat16 keep to.
     let share = mistake.factor == 1 ? 0.01 : 0.1
     let size = max(1, mistake.factor * mistake.factor) * squaredDelta
-    guard mistake.squaredDistance <= max(16 * squaredRounding, share * share * size) else {
+    guard mistake.squaredDistance <= share * share * size || isRounding(mistake) else {
       return false
     }
     // What it leaves is not more of the delta.
     let shift = (product - mistake.product).magnitude / squaredDelta
     return shift <= uncertainty(leaving: mistake.squaredDistance, of: mistake.factor)
+  }
+
+  /// Whether what a mistake leaves is like rounding a few times more: in sum, and at nearly every element, since what another
+  /// delta leaves is as large where values, and so their units, are small.
+  private func isRounding(_ mistake: ScaleMistake) -> Bool {
+    mistake.squaredDistance <= 16 * squaredRounding && mistake.outliers[grid] <= count / 100
   }
 
   /// How far from a factor that of least squares may be: four standard deviations, or what rounding a scale to bfloat16 does.

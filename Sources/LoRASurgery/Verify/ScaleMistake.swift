@@ -13,6 +13,8 @@ struct ScaleMistake: Sendable {
   private(set) var squaredDistance = 0.0
   /// The product of the delta with what the mistake changes.
   private(set) var product = 0.0
+  /// For each grid, how many elements are further from what the mistake gives than rounding a few times more would be.
+  private(set) var outliers: [Int] = []
 
   private init(factor: Double, accident: TensorVerification.Accident, reason: String) {
     self.factor = factor
@@ -20,16 +22,26 @@ struct ScaleMistake: Sendable {
     self.reason = reason
   }
 
+  /// Units in the last place, of the largest number that took part, that rounding a few times more may make.
+  private static let units = 4.0
+
   /// Compares elements with what the mistake gives, rounded once as a merge rounds.
   mutating func compare(
-    _ actual: [Double], base: [Double], delta: [Double], storedAs dtype: DType
+    _ actual: [Double], base: [Double], delta: [Double], storedAs dtype: DType,
+    on grids: [ValueGrid]
   ) {
+    if outliers.isEmpty { outliers = [Int](repeating: 0, count: grids.count) }
     var sums = base
     for index in sums.indices { sums[index] += factor * delta[index] }
     let given = [Double](widening: sums.narrowed(to: dtype), from: dtype)
     for index in actual.indices {
       let distance = actual[index] - given[index]
       squaredDistance += distance * distance
+      let largest = max(actual[index].magnitude, base[index].magnitude, given[index].magnitude)
+      for (place, grid) in grids.enumerated()
+      where distance.magnitude > Self.units * grid.unit(at: largest) {
+        outliers[place] += 1
+      }
       product += delta[index] * (given[index] - base[index])
     }
   }
