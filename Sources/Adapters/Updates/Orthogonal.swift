@@ -86,7 +86,9 @@ public struct Orthogonal: Update {
         file: blocks.tensor.source.file.path, key: blocks.tensor.name.text,
         expected: "\(expected) for blocks of \(blockSize)", found: "\(blocks.tensor.info.shape)")
     }
-    guard blocks.dtype.isFloatingPoint else { throw blocks.notFloating }
+    for factor in [blocks] + (rescale.map { [$0] } ?? []) where !factor.dtype.isFloatingPoint {
+      throw factor.notFloating
+    }
     self.blocks = blocks
     self.blockSize = blockSize
     self.side = side
@@ -126,6 +128,8 @@ public struct Orthogonal: Update {
   }
 
   /// Reads the parameters and makes the rotations, in double precision.
+  ///
+  /// - Throws: What reading throws; `adapter.rotation`.
   public func loaded<Scalar: BLASScalar>(
     scale: Double, as scalar: Scalar.Type
   ) throws(SurgeryError) -> any LoadedUpdate<Scalar> {
@@ -133,8 +137,8 @@ public struct Orthogonal: Update {
     var skews = (0..<stored.rows).map { skew(stored, block: $0) }
     limitNorms(&skews)
     let side = side
-    let turned = skews.map { q in
-      let rotation = self.rotation(q)
+    let turned = try skews.map { (q) throws(SurgeryError) in
+      guard let rotation = self.rotation(q) else { throw blocks.tooLargeToRotate }
       // What stands left of a block of rows, or right of a block of columns.
       return rotation.transposed()
     }
@@ -173,7 +177,7 @@ public struct Orthogonal: Update {
     }
   }
 
-  private func rotation(_ q: Matrix<Double>) -> Matrix<Double> {
+  private func rotation(_ q: Matrix<Double>) -> Matrix<Double>? {
     switch map {
     case .minusPlus:
       var negative = q
