@@ -54,8 +54,8 @@ struct AdapterComparing {
   func compare(_ first: Entry, _ second: Entry) throws(SurgeryError) -> PairSums {
     let shape = Shape(rows: first.module.update.rows, columns: first.module.update.columns)
     let scales = (
-      try first.module.scaleForArithmetic(of: first.adapter),
-      try second.module.scaleForArithmetic(of: second.adapter)
+      try first.module.knownScale(of: first.adapter),
+      try second.module.knownScale(of: second.adapter)
     )
     for entry in [first, second] {
       guard let pair = entry.module.update as? UnsolvedPair else { continue }
