@@ -285,14 +285,19 @@ struct PartRefusalTests {
     #expect(error?.what.contains("every tensor") == true && error?.file == pieces[0])
   }
 
-  @Test func optionsThatCannotBeReadAreFound() throws {
+  /// Both parts agree in what neither can be put together by.
+  @Test(arguments: [
+    (#"\"ranks\":"#, #"\"rinks\":"#, "options"),
+    (#""extraction":"#, #""extractor":"#, "no tensors of a checkpoint"),
+  ])
+  func manifestsThatLackWhatGatheringNeeds(_ old: String, _ new: String, _ says: String) throws {
     let models = try PartModels()
     let pieces = try pieces(models)
     for piece in pieces {
-      try models.editManifest(of: piece) { $0.replacing(#"\"ranks\":"#, with: #"\"rinks\":"#) }
+      try models.editManifest(of: piece) { $0.replacing(old, with: new) }
     }
     let error = failure(models, pieces)
-    #expect(error?.id == "part.damaged" && error?.what.contains("options") == true)
+    #expect(error?.id == "part.damaged" && error?.what.contains(says) == true)
     #expect(error?.file == pieces[0])
   }
 
