@@ -46,8 +46,10 @@ extension Checkpoint {
     }
     if folder.names.contains(NpzRecords.metadataMember) {
       let path = folder.path(of: NpzRecords.metadataMember)
-      files[0].file.metadata = try NpzRecords.metadata(
-        in: try JSONValue(readingFile: path), of: path)
+      let value = try JSONValue(readingFile: path)
+      do throws(SurgeryError) {
+        files[0].file.metadata = try NpzRecords.metadata(in: value, of: NpzRecords.metadataMember)
+      } catch { throw error.inFile(path) }
     }
     try self.init(
       path: folder.path, layout: .arrays, files: files,

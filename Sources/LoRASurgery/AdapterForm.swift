@@ -28,6 +28,16 @@ struct AdapterForm {
   }
 }
 
+extension SurgeryError {
+  /// The error for a pair of factors that only a base orients, in an operation that takes no base.
+  static func unsolved(_ pair: UnsolvedPair, in adapter: String) -> Self {
+    SurgeryError(
+      .data, "adapter.ambiguous-orientation",
+      "which product of the factors is meant is only known from the base", file: adapter,
+      tensor: pair.first.tensor.name.text, hint: "convert the adapter to PEFT with --base first")
+  }
+}
+
 extension Adapter {
   /// Elements of all tensors together.
   var parameterCount: Int {

@@ -173,6 +173,29 @@ struct CompactContainerTests {
     try expect("lra.page-crc") { $0.body[$0.body.count - 20] ^= 1 }
   }
 
+  /// What a page holds is known from its tensor, so a larger one is not read into memory first.
+  @Test("A page larger than what it holds")
+  func largePage() throws {
+    let workshop = try CompactWorkshop()
+    var image = try CompactImage(try Self.sample(workshop))
+    // One byte in a page of more than a full one.
+    let size = 1 << 19
+    let list =
+      #"[{"codec":"planes","dtype":"U8","name":"x","pages":[\#(size),0],"shape":[1]}]"#
+    let tensors = try JSONValue(parsing: Array(list.utf8))
+    let members = try image.json.members ?? []
+    image.header = Array(
+      JSONValue.object(members.map { $0.key == "tensors" ? .init("tensors", tensors) : $0 }).text()
+        .utf8)
+    image.body = [UInt8](repeating: 0, count: size)
+    try workshop.folder.write(image.sealed, to: "large.lra")
+    let path = workshop.folder.path("large.lra")
+    let error = #expect(throws: SurgeryError.self) { _ = try TensorFile(opening: path) }
+    #expect(error?.id == "lra.pages" && error?.kind == .data, "\(String(describing: error))")
+    #expect(error?.file == path && error?.tensor == "x" && error?.found == "\(size)")
+    #expect(error?.what.contains("larger than what it holds") == true)
+  }
+
   @Test("Tensors that would expand beyond measure")
   func expansion() throws {
     let workshop = try CompactWorkshop()

@@ -132,6 +132,34 @@ struct CompactErrorTests {
     #expect(medium.size < 32_000 / 3)
   }
 
+  /// Steps are stored in bfloat16, so values of the ends of the range have none; they are not to become zeros that claim to
+  /// be within the error.
+  @Test(
+    "Values that no step suits are refused by name",
+    arguments: [(DType.f32, 1e-44), (.f64, 1e-60), (.f64, 1e100), (.f64, 1e200)])
+  func unsuitable(_ dtype: DType, _ value: Double) throws {
+    let workshop = try CompactWorkshop()
+    let values = (1...128).map { value * Double($0 % 7 + 1) }
+    let down = try workshop.tensor("down", [2, 64], dtype, values)
+    let up = try workshop.tensor("up", [64, 2], dtype, values)
+    let full = try workshop.tensor("full", [2, 64], dtype, values)
+    var cases: [(String, any Update)] = []
+    if value < 1e150 { cases.append(("up", try LowRank(up: Factor(up), down: Factor(down)))) }
+    if value != 1e100 { cases.append(("full", try FullDifference(Factor(full)))) }
+    for (name, update) in cases {
+      let adapter = workshop.adapter([("m", update, 1)])
+      let error = #expect(throws: SurgeryError.self) {
+        try workshop.write(adapter) { $0.maximumError = 0.01 }
+      }
+      #expect(error?.id == "lra.error-not-met" && error?.kind == .unsupported, "\(name)")
+      #expect(error?.file != nil && error?.tensor == name)
+      #expect(error?.hint?.contains("none for lossless") == true)
+      #expect(throws: SurgeryError.self) { try InputFile(workshop.folder.path("a.lra")) }
+      // Lossless it is no matter.
+      #expect(try Adapter(opening: try workshop.write(adapter, as: "b.lra")).modules.count == 1)
+    }
+  }
+
   @Test("Impossible errors are refused", arguments: [0, -1, 1, 2, Double.nan, .infinity])
   func range(_ error: Double) throws {
     let workshop = try CompactWorkshop()

@@ -67,6 +67,71 @@ struct GGUFAdapterTests {
     if let tensor = change.tensor { #expect(error?.tensor == tensor) }
   }
 
+  /// A GGUF file of an adapter without data to speak of: its keys, and float32 tensors by their shapes.
+  private static func image(keys: [[UInt8]], _ tensors: [(name: String, shape: [Int])]) -> [UInt8] {
+    func number(_ value: Int, _ count: Int) -> [UInt8] {
+      (0..<count).map { UInt8(truncatingIfNeeded: value >> (8 * $0)) }
+    }
+    var (infos, size) = ([UInt8](), 0)
+    for (name, shape) in tensors {
+      infos += text(name) + number(shape.count, 4)
+      infos += shape.reversed().flatMap { number($0, 8) } + number(0, 4) + number(size, 8)
+      size += (shape.reduce(4, *) + 31) / 32 * 32
+    }
+    let head = Array("GGUF".utf8) + number(3, 4) + number(tensors.count, 8) + number(keys.count, 8)
+    let header = head + keys.joined() + infos
+    return header + [UInt8](repeating: 0, count: (32 - header.count % 32) % 32 + size)
+  }
+
+  private static func text(_ text: String) -> [UInt8] {
+    [UInt8(text.utf8.count)] + [UInt8](repeating: 0, count: 7) + Array(text.utf8)
+  }
+
+  private static func key(_ name: String, _ value: String) -> [UInt8] {
+    text(name) + [8, 0, 0, 0] + text(value)
+  }
+
+  /// Tensors of an adapter, and what is said of them.
+  @Test(
+    arguments: [
+      (
+        "adapter.shape", ["2 or 3 dimensions of both", "found [2, 4] and [3, 6, 2]"], false,
+        [("a", [2, 4]), ("b", [3, 6, 2])]
+      ),
+      (
+        "adapter.shape", ["expected 3 x 5 x in", "found [3, 2, 4]"], false,
+        [("a", [3, 2, 4]), ("b", [3, 6, 5])]
+      ),
+      (
+        "adapter.not-mergeable", ["works on some tokens only"], true,
+        [("a", [2, 4]), ("b", [6, 2])]
+      ),
+    ] as [(String, [String], Bool, [(String, [Int])])])
+  func adaptersThatChangeNoMatrices(
+    _ id: String, _ says: [String], _ isActivated: Bool, _ factors: [(String, [Int])]
+  ) throws {
+    let files = try TinyFiles()
+    var keys = [
+      Self.key("general.type", "adapter"), Self.key("general.architecture", "llama"),
+      Self.key("adapter.type", "lora"),
+    ]
+    // One token as an array of 32-bit numbers.
+    let tokens: [UInt8] = [9, 0, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0]
+    if isActivated { keys.append(Self.text("adapter.alora.invocation_tokens") + tokens) }
+    let name = "blk.0.attn_v.weight"
+    try files.folder.write(
+      Self.image(keys: keys, factors.map { ("\(name).lora_\($0.0)", $0.1) }), to: "a.gguf")
+    let error = #expect(throws: SurgeryError.self) {
+      _ = try Adapter(opening: files.folder.path("a.gguf"))
+    }
+    #expect(error?.id == id, "\(String(describing: error))")
+    #expect(error?.kind == (isActivated ? .unsupported : .data))
+    #expect(error?.file == files.folder.path("a.gguf"))
+    #expect(
+      error?.tensor == (isActivated ? "adapter.alora.invocation_tokens" : "\(name).lora_a"))
+    for words in says { #expect(error?.description.contains(words) == true, "\(says)") }
+  }
+
   /// Each expert changes by `alpha / rank · b a` of its own slice (llama.cpp:src/llama-graph.cpp, `build_lora_mm_id`); the
   /// file is gguf-py's (fixtures/gguf/make.py).
   @Test func expertsOfOneTensorChangeOneByOne() throws {

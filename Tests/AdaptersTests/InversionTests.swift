@@ -7,10 +7,11 @@ import Testing
 struct InversionTests {
   typealias Tensor = TinyFiles.Tensor
 
-  /// A change of a base tensor of 2 x 2, and the weight at which it cannot be undone.
+  /// A change of a base tensor of 2 x 2 or more, and the weight at which it cannot be undone.
   struct Case: CustomTestStringConvertible, Sendable {
     var says: String
     var weight = 1.0
+    var size = 2
     var tensors: [String: Tensor]
     /// The fields of adapter_config.json; one file of kohya's where there is none.
     var config: String?
@@ -42,6 +43,16 @@ struct InversionTests {
         "lora_unet_q.oft_blocks": .init(1, 2, 2, values: [0, 1, 0, 0]),
         "lora_unet_q.rescale": .init(2, 1, values: [1, 0]),
       ]),
+    // With five terms of the series a quarter turn gives no rotation, but zero.
+    Case(
+      says: "a block of the rotation is singular", tensors: ["q.oft_R": .init(1, 1, values: [1])],
+      config: #""peft_type":"OFT","num_cayley_neumann_terms":5"#),
+    // Half of the way to turning round: what is left along two axes is rounding.
+    Case(
+      says: "a block of the rotation is singular", weight: 0.5, size: 3,
+      tensors: [
+        "q.boft_R": .init(1, 1, 3, 3, values: [0, 1, 1, 0, 0, 1, 0, 0, 0].map { $0 * 0x1p41 })
+      ], config: #""peft_type":"BOFT""#),
     Case(
       says: "reflections can only be undone at weight 1", weight: 0.5,
       tensors: ["q.hra_u": .init(2, 1, values: [1, 1])], config: #""peft_type":"HRA","r":1"#),
@@ -57,7 +68,8 @@ struct InversionTests {
     let path =
       try refused.config.map { try files.peft(refused.tensors, config: "{\($0)}") }
       ?? files.write("a.safetensors", refused.tensors)
-    let base = try Checkpoint(opening: try files.write("b.safetensors", ["q.weight": Tensor(2, 2)]))
+    let base = try Checkpoint(
+      opening: try files.write("b.safetensors", ["q.weight": Tensor(refused.size, refused.size)]))
     let resolved = try Adapter(opening: path).resolved(against: base)
     var generator = SeededGenerator(seed: 1)
     let error = #expect(throws: SurgeryError.self) {
@@ -67,6 +79,29 @@ struct InversionTests {
     #expect(error?.id == "adapter.not-invertible" && error?.kind == .unsupported)
     #expect(error?.hint != nil)
     #expect(error?.description.contains(refused.says) == true, "\(String(describing: error))")
+  }
+
+  /// Beside 1e20 the 1 of `(I + Q)(I - Q)⁻¹` is lost, and with it the rotation: nothing is computed instead of something else.
+  @Test(arguments: [
+    (#""peft_type":"OFT","use_cayley_neumann":false"#, "q.oft_R", [1, 3]),
+    (#""peft_type":"BOFT""#, "q.boft_R", [1, 1, 3, 3]),
+  ])
+  func rotationsOfHugeParameters(_ config: String, _ name: String, _ shape: [Int]) throws {
+    let files = try TinyFiles()
+    var tensor = Tensor()
+    tensor.shape = shape
+    // Of a square block the part above the diagonal counts.
+    tensor.values =
+      name == "q.oft_R" ? [1e20, 1e20, 1e20] : [0, 2, 2, 0, 0, 2, 0, 0, 0].map { $0 * 1e20 }
+    let path = try files.peft([name: tensor], config: "{\(config)}")
+    let base = try Checkpoint(opening: try files.write("b.safetensors", ["q.weight": Tensor(3, 3)]))
+    let resolved = try Adapter(opening: path).resolved(against: base)
+    let error = #expect(throws: SurgeryError.self) {
+      _ = try resolved.tensors[0].loaded(as: Double.self)
+    }
+    #expect(error?.id == "adapter.rotation" && error?.kind == .data)
+    #expect(error?.tensor == "base_model.model.\(name)")
+    #expect(error?.file?.hasPrefix(files.folder.path) == true && error?.hint != nil)
   }
 
   /// Places that point outside the base tensor are only known once they are read.
@@ -83,7 +118,7 @@ struct InversionTests {
     }
     #expect(error?.id == "adapter.shape")
     #expect(error?.tensor == "base_model.model.q.shira_indices")
-    #expect(error?.expected == "0 to 1")
+    #expect(error?.expected == "whole numbers from 0 to 1" && error?.found == "2")
     #expect(error?.file?.hasPrefix(files.folder.path) == true)
   }
 }

@@ -33,7 +33,7 @@ extension RefusalTests {
       ["q.lora_A.weight": [5, 4], "q.lora_B.weight": [6, 5]]),
     .peft(
       #""peft_type":"LORA","r":2,"target_parameters":["q.weight"]"#, "adapter.shape",
-      "q.lora_A.weight", ["does not fit the base", "found 12 x 4"],
+      "q.lora_A.weight", ["does not fit the base", "found 2 experts of 6 x 4"],
       ["q.lora_A.weight": [4, 4], "q.lora_B.weight": [6, 4]]),
     .peft(
       #""r":3"#, "adapter.shape", "q.experts.w1.lora_B.weight", ["experts x out x 3", "[2, 6, 2]"],
@@ -183,6 +183,7 @@ extension RefusalTests {
   /// Codes instead of numbers, in each family: the tensor is named.
   @Test(arguments: [
     Case.peft(#""peft_type":"BOFT""#, "q.boft_R", ["q.boft_R": [1, 2, 2, 2]]),
+    .peft(#""peft_type":"BOFT""#, "q.boft_s", ["q.boft_R": [1, 2, 2, 2], "q.boft_s": [6, 1]]),
     .peft(#""peft_type":"OFT""#, "q.oft_R", ["q.oft_R": [2, 1]]),
     .peft(#""peft_type":"IA3""#, "q.ia3_l", ["q.ia3_l": [6, 1]]),
     .peft(#""peft_type":"C3A""#, "q.c3a_kernel", ["q.c3a_kernel": [3, 2, 2]]),
@@ -197,6 +198,18 @@ extension RefusalTests {
         "q.vblora_logits_B": [3, 2, 4],
       ]),
     .peft(
+      #""peft_type":"VBLORA","r":2"#, "q.vblora_logits_A",
+      [
+        "vblora_vector_bank": [4, 2], "q.vblora_logits_A": [2, 2, 4],
+        "q.vblora_logits_B": [3, 2, 4],
+      ]),
+    .peft(
+      #""peft_type":"VBLORA","r":2"#, "q.vblora_logits_A_topk_weights",
+      [
+        "vblora_vector_bank": [4, 2], "q.vblora_logits_A_topk_indices": [2, 2, 2],
+        "q.vblora_logits_A_topk_weights": [2, 2, 1], "q.vblora_logits_B": [3, 2, 4],
+      ]),
+    .peft(
       #""peft_type":"ADALORA","r":2"#, "q.lora_E",
       ["q.lora_A": [2, 4], "q.lora_B": [6, 2], "q.lora_E": [2, 1]]),
     .peft(
@@ -205,6 +218,9 @@ extension RefusalTests {
         "q.lora_A.weight": [2, 4], "q.lora_B.weight": [6, 2], "q.lora_magnitude_vector": [6],
       ]),
     .file("adapter.dtype", "lora_unet_q.diff", [], ["lora_unet_q.diff": [6, 4]]),
+    .file(
+      "adapter.dtype", "lora_unet_q.rescale", [],
+      ["lora_unet_q.oft_blocks": [3, 2, 2], "lora_unet_q.rescale": [6, 1]]),
     .file("adapter.dtype", "q.lora_A", [], ["q.lora_A": [2, 4], "q.lora_B": [6, 2]]),
   ])
   func integers(_ refused: Case) throws {
@@ -212,6 +228,34 @@ extension RefusalTests {
     refused.integers = refused.tensor
     refused.says = ["floating-point type", "found I32"]
     try expectRefusal(refused)
+  }
+
+  /// Types that are no numbers to compute with, where places or sizes are to stand.
+  @Test(arguments: [
+    Case.peft(
+      #""peft_type":"SHIRA","r":2"#, "q.shira_indices",
+      ["q.shira_weight": [1, 4], "q.shira_indices": [2, 4]]),
+    .peft(
+      #""peft_type":"VBLORA","r":2"#, "q.vblora_logits_A_topk_indices",
+      [
+        "vblora_vector_bank": [4, 2], "q.vblora_logits_A_topk_indices": [2, 2, 2],
+        "q.vblora_logits_A_topk_weights": [2, 2, 1], "q.vblora_logits_B": [3, 2, 4],
+      ]),
+    .file(
+      "adapter.dtype", "lora_unet_q.reshape_weight", [],
+      [
+        "lora_unet_q.lora_down.weight": [2, 4], "lora_unet_q.lora_up.weight": [6, 2],
+        "lora_unet_q.reshape_weight": [2],
+      ]),
+  ])
+  func indicesThatAreNoNumbers(_ refused: Case) throws {
+    for dtype in ["F8_E8M0", "C64", "F4"] {
+      var refused = refused
+      refused.integers = refused.tensor
+      refused.dtype = dtype
+      refused.says = ["whole numbers", "expected an integer type", "found \(dtype)"]
+      try expectRefusal(refused)
+    }
   }
 }
 

@@ -18,8 +18,9 @@ struct RefusalTests {
     /// The file's name; PEFT's folder where there is none.
     var name = ""
     var config = ""
-    /// The tensor that holds integers.
+    /// The tensor that holds integers, or elements of `dtype`.
     var integers: String?
+    var dtype = "I32"
 
     var testDescription: String { "\(id) \(tensor ?? "") \(says.first ?? "")" }
 
@@ -59,7 +60,7 @@ struct RefusalTests {
       "adapter/\(name)",
       Dictionary(
         uniqueKeysWithValues: refused.tensors.map { (key, shape) in
-          var tensor = Tensor(dtype: key == refused.integers ? "I32" : "F32")
+          var tensor = Tensor(dtype: key == refused.integers ? refused.dtype : "F32")
           tensor.shape = shape
           return (prefix + key, tensor)
         }))

@@ -25,7 +25,7 @@ struct TinyFiles {
       let count = shape.reduce(1, *)
       if dtype != "F32" {
         return [UInt8](
-          repeating: 0, count: count * (DType(safetensorsName: dtype)?.bytesPerElement ?? 1))
+          repeating: 0, count: DType(safetensorsName: dtype)?.byteCount(ofElements: count) ?? count)
       }
       var generator = SeededGenerator(seed: UInt64(count))
       let numbers =

@@ -157,6 +157,23 @@ func expectedTensors(_ folder: String) throws -> [String: [(TensorInfo, [UInt8])
     #expect(error.id == "npz.no-arrays" && error.found == "adapter/adapter_config.json")
   }
 
+  /// Only what this program writes stands in that member; anything else is damage.
+  @Test(arguments: ["[]", "{}", #"{"__metadata__":7}"#, #"{"__metadata__":{"a":7}}"#])
+  func metadataThatIsNoText(_ json: String) throws {
+    let array = npy(npyHeader("|u1", "(1,)"), data: [0])
+    let zip = ZipBuilder([.init("a.npy", array), .init("__metadata__.json", Array(json.utf8))])
+    let error = try failure(of: { _ = try open(zip.bytes, as: "x.npz") })
+    #expect(error.id == "npz.metadata" && error.kind == .data && error.file != nil)
+    #expect(error.what.contains("\"__metadata__.json\" is not an object of strings"))
+    let folder = try TemporaryFolder()
+    try folder.makeFolder("model")
+    try folder.write("model/a.npy", array)
+    try folder.write("model/__metadata__.json", Array(json.utf8))
+    let inFolder = try failure(of: { _ = try Checkpoint(opening: folder.path("model")) })
+    #expect(
+      inFolder.id == "npz.metadata" && inFolder.file == folder.path("model/__metadata__.json"))
+  }
+
   /// An empty array has no bytes that somebody would read, so its checksum is settled when it is opened.
   @Test func checksEmptyArraysWhenOpening() throws {
     var zip = ZipBuilder([.init("a.npy", npy(npyHeader("<f4", "(0, 3)")))])

@@ -226,6 +226,43 @@ import Testing
     }
   }
 
+  /// `OrderedDict` made from and given what torch never writes there.
+  @Test func checksOrderedDictionaries() throws {
+    let empty = Pickle.orderedDict + Pickle.empty + Pickle.reduce
+    let build = try refused(empty + Pickle.integer(1) + [UInt8(ascii: "b")])
+    #expect(build.id == "pickle.type" && build.what.contains("attributes of an OrderedDict"))
+    for element in [Pickle.integer(1), Pickle.tuple([1]), Pickle.list([[0x4E], [0x4E], [0x4E]])] {
+      let pairs = Pickle.orderedDict + Pickle.tuple([Pickle.list([element])]) + Pickle.reduce
+      let error = try refused(pairs)
+      #expect(error.id == "pickle.type" && error.kind == .data && error.file != nil)
+      #expect(error.what.contains("something else than pairs"))
+    }
+  }
+
+  /// Elements of which nobody knows the size, under a tensor that gives itself a dtype.
+  @Test func checksTheTypeOfTheStorage() throws {
+    let tensor = Pickle.call(
+      "_rebuild_tensor_v3",
+      [
+        Pickle.storage("QUInt4x2Storage"), Pickle.integer(0), Pickle.tuple([1]),
+        Pickle.tuple([1]), [0x89], [0x4E], Pickle.global("torch", "float32"),
+      ])
+    let error = try refused(tensor: tensor)
+    #expect(error.id == "torch.dtype" && error.kind == .unsupported && error.tensor == "w")
+    #expect(error.found == "quint4x2" && error.what.contains("storages"))
+  }
+
+  /// Reading such a view would inflate the storage once for every row.
+  @Test func expandedViewsOfCompressedStoragesAreNotRead() throws {
+    let view = Pickle.tensor(size: [3, 2], stride: [0, 1])
+    var zip = torchArchive(Pickle.program(Pickle.dictionary([("w", view)])))
+    #expect(try open(zip.bytes, as: "x.pt").tensors[0].bytes().count == 24)
+    zip.members[1] = try .deflated("archive/data/0", Array(0..<16))
+    let error = try failure(of: { _ = try open(zip.bytes, as: "x.pt") })
+    #expect(error.id == "torch.compressed-view" && error.kind == .unsupported)
+    #expect(error.tensor == "w" && error.file != nil && error.hint == "torch.save it again")
+  }
+
   @Test func viewsOfStoragesAreNotRead() throws {
     let view =
       Pickle.tuple([
@@ -265,6 +302,7 @@ import Testing
       ("torch.keys", .data, legacy(keys: Pickle.list([Pickle.integer(0)]))),
       ("torch.keys", .data, legacy(keys: Pickle.list([Pickle.text("0"), Pickle.text("0")]))),
       ("torch.keys", .data, legacy(keys: Pickle.list([Pickle.text("1")]))),
+      ("torch.dtype", .unsupported, legacy(storage: Pickle.storage("QUInt4x2Storage"))),
       ("torch.no-storage", .data, legacy(keys: Pickle.list([]), data: [])),
       ("torch.truncated", .data, legacy(data: bytes(4) + Array(0..<15))),
       ("torch.truncated", .data, legacy(data: bytes(-1) + Array(0..<16))),

@@ -144,6 +144,10 @@ import Testing
     zip.members[0].extra = [1, 0, 16, 0] + wide + wide
     zip.members[0].localExtra = [7, 7, 1, 0, 0] + zip.members[0].extra
     #expect(try open(zip.bytes, as: "x.npz").tensors[0].bytes() == [1, 2, 3, 4, 5])
+    zip.members[0].extra += zip.members[0].extra
+    let twice = try failure(of: { _ = try open(zip.bytes, as: "x.npz") })
+    #expect(twice.id == "zip.zip64" && twice.what.contains("a.npy") && twice.offset != nil)
+    #expect(twice.what.contains("two zip64 fields"))
     zip.members[0].extra = [1, 0, 8, 0] + wide
     #expect(try failure(of: { _ = try open(zip.bytes, as: "x.npz") }).id == "zip.zip64")
   }

@@ -76,6 +76,8 @@ struct BatchCommandTests {
     ("convert: { input: base, output: o.npz, dtype: { a: b } }", "one value, not a mapping"),
     ("convert: { input: base, output: o.npz, include: [[a]] }", "texts and numbers"),
     ("convert: { input: base, output: o.npz, rename: s/a }", "found s/a"),
+    ("convert: { input: [base, tuned], output: o.npz }", "for-each takes many"),
+    ("resize: { adapter: [base, tuned], output: o, rank: 2 }", "for-each takes many"),
     ("merge: { base: base, adapters: [{ path: [a] }], output: o }", "path takes a text"),
     ("merge: { base: base, adapters: [{ path: a, weight: heavy }], output: o }", "found heavy"),
     ("merge: { base: base, adapters: [{ weight: 2 }], output: o }", "without a path"),

@@ -62,6 +62,10 @@ struct PipelineTests {
     #expect(files.map { $0[0]["path"] as? String } == [names[0], names[2]])
     #expect(
       try Command("inspect", "--files-from", folder("nowhere")).status == 66)
+    try Data([0x61, 0xFF, 0x0A]).write(to: URL(fileURLWithPath: folder("latin")))
+    let latin = try Command("inspect", "--files-from", folder("latin"))
+    #expect(latin.status == 65 && latin.errors.contains("[list.name]"))
+    #expect(latin.errors.contains(folder("latin")) && latin.errors.contains("no UTF-8"))
     #expect(try Command("inspect", "-0", base).status == 64)
   }
 

@@ -95,6 +95,73 @@ struct ConflictTests {
     #expect(!folder.contents.contains("out.safetensors"))
   }
 
+  /// Two adapters give a model that shares its embedding an output head each.
+  @Test func mergesThatAddATensorTwice() throws {
+    let base = try write(
+      ["model.embed_tokens.weight": [6, 4]], to: "base", config: #"{"tie_word_embeddings":true}"#)
+    let adapters = try ["a", "b"].map { name in
+      try FileManager.default.createDirectory(
+        atPath: folder(name), withIntermediateDirectories: false)
+      _ = try write(
+        ["base_model.model.lm_head.modules_to_save.weight": [6, 4]],
+        to: "\(name)/adapter_model.safetensors")
+      try Data(
+        #"{"peft_type":"LORA","r":2,"lora_alpha":2,"modules_to_save":["lm_head"]}"#.utf8
+      ).write(to: URL(fileURLWithPath: folder("\(name)/adapter_config.json")))
+      return folder(name)
+    }
+    let request = MergeRequest(
+      model: base, adapters: adapters.map { WeightedAdapter($0) }, output: folder("out"))
+    let error = surgeryError { _ = try request.run() }
+    #expect(error?.id == "merge.conflict" && error?.kind == .data, "\(String(describing: error))")
+    #expect(error?.file == adapters[1] && error?.tensor == "lm_head.weight")
+    #expect(error?.hint?.contains("--exclude") == true)
+    #expect(folder.contents == ["a", "b", "base"])
+  }
+
+  /// A tensor that the adapter stores in full is no number that could be rounded to the base's dtype.
+  @Test func replacementsThatCannotBeConverted() throws {
+    let base = try write(["q.weight": [6, 4], "k.weight": [6, 4]], to: "base.safetensors")
+    var stored = Self.replacement.sorted { $0.key < $1.key }.map { name, shape in
+      Stored(name, .f32, shape, [Double](repeating: 1, count: shape.reduce(1, *)))
+    }
+    let place = try #require(stored.firstIndex { $0.name == "lora_unet_q.set_weight" })
+    stored[place].dtype = .f8e8m0
+    stored[place].bytes = [UInt8](repeating: 127, count: 24)
+    let adapter = folder("a.safetensors")
+    try Files.write(stored, to: adapter)
+    let request = MergeRequest(
+      model: base, adapters: [WeightedAdapter(adapter)], output: folder("out.safetensors"))
+    let error = surgeryError { _ = try request.run() }
+    #expect(error?.id == "tensor.dtype" && error?.kind == .unsupported)
+    #expect(error?.file == adapter && error?.tensor == "q.weight" && error?.found == "F8_E8M0")
+    #expect(folder.contents == ["a.safetensors", "base.safetensors"])
+  }
+
+  /// The base's old bytes are recorded element by element, which four bits are not.
+  @Test func elementsThatCannotBeRecorded() throws {
+    let ones = [Double](repeating: 1, count: 24)
+    func codes(_ name: String, _ byte: UInt8) -> Stored {
+      Stored(name, .f4, [6, 4], bytes: [UInt8](repeating: byte, count: 12))
+    }
+    try Files.write(
+      [Stored("k.weight", .f32, [6, 4], ones), codes("q.weight", 0x11)],
+      to: folder("base.safetensors"))
+    try Files.write(
+      [Stored("lora_unet_k.diff", .f32, [6, 4], ones), codes("lora_unet_q.set_weight", 0x22)],
+      to: folder("a.safetensors"))
+    var request = MergeRequest(
+      model: folder("base.safetensors"), adapters: [WeightedAdapter(folder("a.safetensors"))],
+      output: folder("out.safetensors"))
+    request.undo = folder("undo")
+    let error = surgeryError { _ = try request.run() }
+    #expect(
+      error?.id == "undo.dtype" && error?.kind == .unsupported, "\(String(describing: error))")
+    #expect(error?.file == folder("base.safetensors") && error?.tensor == "q.weight")
+    #expect(error?.found == "F4")
+    #expect(folder.contents == ["a.safetensors", "base.safetensors"])
+  }
+
   @Test func weightsAndFactorsThatAreNotFinite() throws {
     let base = try write(["q.weight": [6, 4]], to: "base.safetensors")
     let adapter = try write(Self.lora, to: "a.safetensors")
@@ -199,6 +266,26 @@ struct ConflictTests {
     #expect(folder.contents == ["a.safetensors", "base.safetensors"])
   }
 
+  /// GGUF's names of modules need the model's configuration, which is not where the base was said to be, or is damaged.
+  @Test(arguments: [
+    (nil, SurgeryError.Kind.missingInput), ("notes.txt", .missingInput), ("config.json", .data),
+  ])
+  func aBaseOfAConversionThatIsNoModel(_ name: String?, _ kind: SurgeryError.Kind) throws {
+    let adapter = try write(Self.lora, to: "a.safetensors")
+    let base = folder("base")
+    if let name {
+      try FileManager.default.createDirectory(atPath: base, withIntermediateDirectories: false)
+      try Data(#"{"model_type":"#.utf8).write(to: URL(fileURLWithPath: "\(base)/\(name)"))
+    }
+    var request = ConvertRequest(input: adapter, output: folder("out.gguf"))
+    request.dialect = .gguf
+    request.base = base
+    let error = surgeryError { _ = try request.run() }
+    #expect(error?.kind == kind, "\(String(describing: error))")
+    #expect(error?.file?.hasPrefix(base) == true)
+    #expect(!folder.contents.contains("out.gguf"))
+  }
+
   @Test func pairsWithoutABaseAreNotResized() throws {
     let adapter = try write(["q.A": [2, 4], "q.B": [6, 2]], to: "a.safetensors")
     var request = ResizeRequest(
@@ -207,6 +294,24 @@ struct ConflictTests {
     let error = surgeryError { _ = try request.run() }
     #expect(error?.id == "adapter.ambiguous-orientation" && error?.kind == .data)
     #expect(error?.file == adapter && error?.tensor == "q.A" && error?.hint != nil)
+  }
+
+  /// Equal factors have the same product, whichever is meant; of others only the base tells what they are.
+  @Test func pairsWithoutABaseAreComparedByTheirFactors() throws {
+    let first = try write(["q.A": [2, 4], "q.B": [6, 2]], to: "a.safetensors")
+    let copy = try write(["q.A": [2, 4], "q.B": [6, 2]], to: "b.safetensors")
+    let other = try write(["q.A": [6, 2], "q.B": [2, 4]], to: "c.safetensors")
+    func request(_ second: String) -> CompareRequest {
+      var request = CompareRequest(first, second)
+      request.adapterOptions.scales = [.init(value: 1)]
+      return request
+    }
+    let report = try request(copy).run()
+    #expect(report.equal && report.modules.map(\.verdict) == [.identical])
+    let error = surgeryError { _ = try request(other).run() }
+    #expect(error?.id == "adapter.ambiguous-orientation" && error?.kind == .data)
+    #expect(error?.file == first && error?.tensor == "q.A")
+    #expect(error?.hint == "convert the adapter to PEFT with --base first")
   }
 
   /// What neither file says is asked of the user, with the file that lacks it.

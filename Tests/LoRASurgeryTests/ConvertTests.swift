@@ -67,6 +67,21 @@ struct ConvertTests {
     #expect(surgeryError { _ = try request.run() }?.id == "convert.name")
   }
 
+  /// Two elements share a byte, so their places cannot be exchanged.
+  @Test func elementsSmallerThanAByteAreNotTransposed() throws {
+    let folder = try TemporaryFolder()
+    try Files.write(
+      [Stored("w", .f4, [4, 2], bytes: [1, 2, 3, 4])], to: folder("codes.safetensors"))
+    var request = ConvertRequest(
+      input: folder("codes.safetensors"), output: folder("out.safetensors"))
+    request.transposed = ["w"]
+    let error = surgeryError { _ = try request.run() }
+    #expect(error?.id == "convert.transpose" && error?.kind == .unsupported)
+    #expect(error?.file == folder("codes.safetensors") && error?.tensor == "w")
+    #expect(error?.found == "F4" && error?.hint?.contains("--exclude") == true)
+    #expect(folder.contents == ["codes.safetensors"])
+  }
+
   @Test func overflowIsAnErrorUnlessAccepted() throws {
     let folder = try TemporaryFolder()
     try TestModels.write(

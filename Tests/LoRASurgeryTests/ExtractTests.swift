@@ -5,6 +5,29 @@ import Tensors
 import Testing
 
 struct ExtractTests {
+  /// What changed and is no weight has no difference that a merge could add; the dialects that hold it are named.
+  @Test func integersAreNoDifferences() throws {
+    let folder = try TemporaryFolder()
+    var (base, tuned) = TestModels.pair(rank: 1)
+    for (index, value) in [1.0, 2].enumerated() {
+      let positions = TestTensor(
+        name: "layer.0.positions", shape: [3], values: [0, value, 2], dtype: .i64)
+      if index == 0 { base.append(positions) } else { tuned.append(positions) }
+    }
+    try TestModels.write(base, to: folder("base"))
+    try TestModels.write(tuned, to: folder("tuned"))
+    var request = ExtractRequest(
+      base: folder("base"), tuned: folder("tuned"), output: folder("out.safetensors"),
+      ranks: RankOptions(rank: 1))
+    request.dialect = .kohya
+    let error = surgeryError { _ = try request.run() }
+    #expect(error?.id == "adapter.inexpressible" && error?.kind == .unsupported)
+    #expect(error?.tensor == "layer.0.positions" && error?.hint?.contains("--to peft") == true)
+    #expect(folder.contents == ["base", "tuned"])
+    request.selection = Selection(exclude: ["positions"])
+    #expect(try request.run().modules.count == 4)
+  }
+
   /// The tutorial of R's torch (blogs.rstudio.com/ai/posts/2023-06-22-understanding-lora): tuned is theta + 1.
   @Test func aConstantShiftIsARankOneAdapter() throws {
     let folder = try TemporaryFolder()

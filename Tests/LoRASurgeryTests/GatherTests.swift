@@ -257,6 +257,157 @@ struct PartRefusalTests {
     }
   }
 
+  /// Both parts of a merge that lies in the pieces' own files.
+  private func mergedPieces(_ models: PartModels, _ base: String = "base") throws -> [String] {
+    _ = try models.extraction(to: "adapter").run()
+    return try (1...2).map { number in
+      var request = models.merge(base, to: "merged-\(number).safetensors")
+      request.part = try Part(number, of: 2)
+      return try #require(try request.run().output)
+    }
+  }
+
+  /// The places of the tensors that a piece says it holds.
+  private func positions(_ piece: String) throws -> [String] {
+    let text = try #require(try TensorFile(opening: piece).metadata["lora_surgery.part"])
+    return text.matches(of: /"position":([0-9]+)/).map { String($0.1) }
+  }
+
+  @Test func aTensorOfTwoPartsIsNamed() throws {
+    let models = try PartModels()
+    let pieces = try mergedPieces(models)
+    let (own, other) = (try positions(pieces[1]), try positions(pieces[0]))
+    try models.editManifest(of: pieces[1]) {
+      $0.replacing(#""position":\#(own[0]),"#, with: #""position":\#(other[0]),"#)
+    }
+    let error = failure(models, pieces)
+    #expect(error?.id == "part.damaged" && error?.what.contains("another part") == true, "\(own)")
+    #expect(error?.file == pieces[1] && error?.found == pieces[0] && error?.tensor != nil)
+  }
+
+  @Test func aTensorOfNoPartIsMissed() throws {
+    let models = try PartModels()
+    let pieces = try mergedPieces(models)
+    let count = try pieces.reduce(0) { try $0 + positions($1).count }
+    for piece in pieces {
+      try models.editManifest(of: piece) {
+        $0.replacing(#""positions":\#(count)"#, with: #""positions":\#(count + 1)"#)
+      }
+    }
+    let error = failure(models, pieces)
+    #expect(error?.id == "part.damaged" && error?.kind == .data)
+    #expect(error?.expected == "\(count + 1) tensors" && error?.found == "\(count)")
+    #expect(error?.what.contains("every tensor") == true && error?.file == pieces[0])
+  }
+
+  /// Both parts agree in what neither can be put together by.
+  @Test(arguments: [
+    (#"\"ranks\":"#, #"\"rinks\":"#, "options"),
+    (#""extraction":"#, #""extractor":"#, "no tensors of a checkpoint"),
+  ])
+  func manifestsThatLackWhatGatheringNeeds(_ old: String, _ new: String, _ says: String) throws {
+    let models = try PartModels()
+    let pieces = try pieces(models)
+    for piece in pieces {
+      try models.editManifest(of: piece) { $0.replacing(old, with: new) }
+    }
+    let error = failure(models, pieces)
+    #expect(error?.id == "part.damaged" && error?.what.contains(says) == true)
+    #expect(error?.file == pieces[0])
+  }
+
+  @Test func tensorsThatAPieceLacksAreNamed() throws {
+    let models = try PartModels()
+    let pieces = try pieces(models)
+    let free = try #require(try positions(pieces[0]).first)
+    try models.editManifest(of: pieces[1]) { text in
+      let entry = /"content":"factors"[^}]*},"position":/
+      guard let range = text.firstRange(of: entry) else { return text }
+      let digits = text[range.upperBound...].prefix { $0 != "," }
+      return text.replacingCharacters(in: digits.startIndex..<digits.endIndex, with: free)
+    }
+    let error = failure(models, pieces)
+    #expect(error?.id == "part.damaged" && error?.file == pieces[1], "\(String(describing: error))")
+    #expect(error?.what.contains("lacks a tensor") == true)
+    #expect(error?.found?.hasPrefix("\(free).") == true)
+  }
+
+  @Test func tensorsThatAFileOfAPieceLacksAreNamed() throws {
+    let models = try PartModels()
+    _ = try models.extraction(to: "adapter").run()
+    let pieces = try (1...2).map { number in
+      var request = models.merge("sharded", to: "pieces/")
+      request.part = try Part(number, of: 2)
+      return try #require(try request.run().output)
+    }
+    for piece in pieces {
+      try models.editManifest(of: piece + "/part.safetensors") { text in
+        guard let shard = text.firstMatch(of: /"shard":\{[^}]*"name":"/) else { return text }
+        return text.replacingCharacters(in: shard.range, with: shard.0 + "no.")
+      }
+    }
+    let found = failure(models, pieces)
+    #expect(found?.id == "part.damaged" && found?.found?.hasPrefix("no.") == true)
+    #expect(found?.what.contains("lacks a tensor") == true && found?.file != nil)
+  }
+
+  @Test func sumsThatAreNoneAreFound() throws {
+    let models = try PartModels()
+    let pieces = try mergedPieces(models)
+    let whole = try Data(contentsOf: URL(fileURLWithPath: pieces[1]))
+    for (says, change) in [
+      ("impossible shape", { info, _ in info = try reshaped(info, to: [info.shape.elementCount]) }),
+      (
+        "no numbers",
+        { _, bytes in
+          // The fourth and the fifth of a row are counts.
+          for index in 24..<40 { bytes[index] = 0xFF }
+        }
+      ),
+    ] as [(String, (inout TensorInfo, inout [UInt8]) throws -> Void)] {
+      try whole.write(to: URL(fileURLWithPath: pieces[1]))
+      try models.editManifest(of: pieces[1], sums: change) { $0 }
+      let error = failure(models, pieces)
+      #expect(error?.id == "part.damaged" && error?.file == pieces[1])
+      #expect(error?.what.contains(says) == true, "\(String(describing: error))")
+    }
+  }
+
+  private func reshaped(_ info: TensorInfo, to dimensions: [Int]) throws -> TensorInfo {
+    let shape = try #require(Shape(dimensions))
+    return try #require(TensorInfo(name: info.name, dtype: info.dtype, shape: shape))
+  }
+
+  /// What a container can hold is decided when its parts are made.
+  @Test func partsOfAnotherFormatAreRefused() throws {
+    let models = try PartModels()
+    let pieces = try (1...2).map { number in
+      var request = ConvertRequest(
+        input: models.folder("base"), output: models.folder("piece-\(number).npz"))
+      request.part = try Part(number, of: 2)
+      return try #require(try request.run().output)
+    }
+    let error = surgeryError {
+      _ = try GatherRequest(pieces: pieces, output: models.folder("whole.safetensors")).run()
+    }
+    #expect(error?.id == "part.format" && error?.kind == .usage, "\(String(describing: error))")
+    #expect(error?.file == models.folder("whole.safetensors"))
+    #expect(error?.expected == "npz" && error?.found == "safetensors")
+    #expect(error?.hint?.contains("--to safetensors") == true)
+    #expect(!models.folder.contents.contains("whole.safetensors"))
+  }
+
+  @Test func formatsThatArePutTogetherOtherwiseAreNotDivided() throws {
+    let models = try PartModels()
+    var request = ConvertRequest(input: models.folder("base"), output: models.folder("m.gguf"))
+    request.part = try Part(1, of: 2)
+    let error = surgeryError { _ = try request.run() }
+    #expect(error?.id == "part.format" && error?.kind == .unsupported)
+    #expect(error?.found == "gguf" && error?.file == models.folder("m.gguf"))
+    #expect(error?.hint?.contains("--part") == true)
+    #expect(!models.folder.contents.contains("m.gguf"))
+  }
+
   @Test func otherFilesAreNoParts() throws {
     let models = try PartModels()
     #expect(failure(models, [models.folder("base/model.safetensors")])?.id == "part.unknown")
@@ -336,15 +487,24 @@ struct PartModels {
     try FileManager.default.attributesOfItem(atPath: folder(name))[.systemFileNumber] as? Int
   }
 
-  /// Writes a piece anew with another manifest, whose checksum is right.
-  func editManifest(of piece: String, _ edit: (String) -> String) throws {
+  /// Writes a piece anew with another manifest, whose checksum is right, and with other sums.
+  func editManifest(
+    of piece: String,
+    sums change: (inout TensorInfo, inout [UInt8]) throws -> Void = { _, _ in },
+    _ edit: (String) -> String
+  ) throws {
     let file = try TensorFile(opening: piece)
     let text = edit(try #require(file.metadata["lora_surgery.part"]))
+    let tensors = try file.tensors.map { tensor in
+      var (info, bytes) = (tensor.info, try tensor.bytes())
+      if info.name == "sums" { try change(&info, &bytes) }
+      return (info, bytes)
+    }
     let plan = CheckpointPlan(
       path: piece, kind: .file,
       files: [
         TensorFilePlan(
-          relativePath: "", format: .safetensors, tensors: file.tensors.map(\.info),
+          relativePath: "", format: .safetensors, tensors: tensors.map(\.0),
           metadata: [
             "lora_surgery.part": text,
             "lora_surgery.part.crc32": String(Array(text.utf8).crc32),
@@ -353,8 +513,7 @@ struct PartModels {
     let writer = try CheckpointWriter(
       plan, replacing: true, inputs: [], interruption: Interruption())
     let stage = WriteStage()
-    for (index, tensor) in file.tensors.enumerated() {
-      let bytes = try tensor.bytes()
+    for (index, (_, bytes)) in tensors.enumerated() {
       try writer.write(
         bytes.span.bytes, to: PlannedTensor(file: 0, tensor: index), at: 0, through: stage)
     }

@@ -51,6 +51,11 @@ struct Stored {
     bytes = Self.narrowed(values, dtype)
   }
 
+  /// A tensor of a type that need not be one of numbers.
+  init(_ name: String, _ dtype: DType, _ shape: [Int], bytes: [UInt8]) {
+    (self.name, self.dtype, self.shape, self.bytes) = (name, dtype, shape, bytes)
+  }
+
   static func narrowed(_ values: [Double], _ dtype: DType) -> [UInt8] {
     var bytes = [UInt8](repeating: 0, count: dtype.byteCount(ofElements: values.count) ?? 0)
     var span = bytes.mutableSpan

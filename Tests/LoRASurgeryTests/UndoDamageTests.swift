@@ -73,12 +73,19 @@ struct UndoDamageTests {
     (#""elements_per_page":"#, #""elements_per_page":-"#),
     (#""pages":["#, #""pages":[7,"#), (#""pages":["#, #""pages":[-"#),
     (#""updates":["#, #""updates":[7,"#), (#""merged_dtype":"BF16""#, #""merged_dtype":"F32""#),
-    (#""merged_shape":[7,5]"#, #""merged_shape":[5,7]"#),
+    (#""merged_shape":[7,5]"#, #""merged_shape":[5,7]"#), (#""added":[]"#, #""added":[7]"#),
+    // Elements of half a byte, as which no merge records any.
+    (
+      #""dtype":"BF16","shape":[40,30],"merged_dtype":"BF16","merged_shape":[40,30],"#
+        + #""prediction":"subtract""#,
+      #""dtype":"F4","shape":[40,30],"merged_dtype":"BF16","merged_shape":[40,30],"#
+        + #""prediction":"nothing""#
+    ),
   ])
   func aDirectoryThatMakesNoSense(_ old: String, _ new: String) throws {
     let error = try #require(try refusal(try directory(old, new)))
     #expect(error.id == "undo.damaged" && error.kind == .data, "\(error)")
-    #expect(error.file == pair.undo)
+    #expect(error.file == pair.undo, "\(error)")
   }
 
   /// Pages that lie elsewhere are not those of the base, wherever that is.

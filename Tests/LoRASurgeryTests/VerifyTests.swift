@@ -38,6 +38,24 @@ import Testing
     }
   }
 
+  /// Types of which only the bytes are moved are equal or not, never computed with.
+  @Test func typesThatAreNoNumbersAreCompared() throws {
+    let pair = try Pair(.f32, shapes: [[8, 6]], seed: 35)
+    var base = pair.tensors
+    base.append(Stored("codes", .f8e8m0, [4], bytes: [1, 2, 3, 4]))
+    try Files.write(base, to: pair.base)
+    func codes(_ stored: Stored) throws -> TensorVerification? {
+      try verify(pair, pair.reference() + [stored]).modules.first { $0.tensor == "codes" }
+    }
+    var merged = base[2]
+    #expect(try codes(merged)?.verdict == .exact)
+    merged.bytes = [1, 2, 3, 5]
+    #expect(try codes(merged)?.verdict == .off)
+    merged.dtype = .f8e4m3fnuz
+    let other = try codes(merged)
+    #expect(other?.verdict == .dtype && other?.reason == "F8_E4M3FNUZ instead of F8_E8M0")
+  }
+
   @Test func transposedAndForeignAreNamed() throws {
     let pair = try Pair(.f32, shapes: [[64, 64]], seed: 33)
     var merged = pair.tensors

@@ -3,8 +3,6 @@ import Tensors
 
 /// Reads an adapter from a compact file.
 enum CompactAdapterReader: DialectReader {
-  static let dialect = Dialect.compact
-
   static func recognises(_ files: AdapterFiles) -> String? {
     files.file.compactHeader?.json["adapter"] == nil ? nil : "the compact format's own header"
   }

@@ -111,8 +111,10 @@ enum CompactAdapterWriter: DialectWriter {
     let rank = min(pair.up.columns, rows, columns)
     let place = try encoder.add("\(name).components", rows: rank, columns: rows + columns) {
       () throws(SurgeryError) in
-      let lossy = try LossyPair(up: pair.up, down: pair.down)
-      return try lossy.quantised(error: limit.error(ofNorm: lossy.norm))
+      do throws(SurgeryError) {
+        let lossy = try LossyPair(up: pair.up, down: pair.down)
+        return try lossy.quantised(error: limit.error(ofNorm: lossy.norm))
+      } catch { throw pair.up.tensor.explained(error) }
     }
     return try encoder.lowRank(
       pair,
@@ -139,8 +141,10 @@ enum CompactAdapterWriter: DialectWriter {
     let rows = difference.count / columns
     let place = try encoder.add("\(name).difference", rows: rows, columns: columns) {
       () throws(SurgeryError) in
-      let lossy = try LossyDifference(difference, columns: columns)
-      return try lossy.quantised(error: error * lossy.norm)
+      do throws(SurgeryError) {
+        let lossy = try LossyDifference(difference, columns: columns)
+        return try lossy.quantised(error: error * lossy.norm)
+      } catch { throw difference.tensor.explained(error) }
     }
     return .object([
       .init("kind", .string("difference")),

@@ -28,6 +28,7 @@ struct LossyDifference {
   /// - Returns: As many rows as the difference has.
   /// - Throws: `lra.error-not-met` where whole numbers cannot be that exact.
   func quantised(error: Double) throws(SurgeryError) -> QuantisedMatrix {
+    guard norm.isFinite else { throw .errorNotMet() }
     let count = Double(max(values.elements.count, 1))
     var step = norm > error ? (12 * error * error / count).squareRoot() : 0
     for _ in 0..<40 {
@@ -41,9 +42,7 @@ struct LossyDifference {
       if measuredError(of: matrix) <= error { return matrix }
       step *= 0.98
     }
-    throw SurgeryError(
-      .unsupported, "lra.error-not-met", "the stated error cannot be met with whole numbers",
-      hint: "a larger --max-error, or none for lossless")
+    throw .errorNotMet()
   }
 
   private func quantised(step: Double) -> QuantisedMatrix {

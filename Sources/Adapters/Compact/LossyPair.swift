@@ -109,6 +109,7 @@ struct LossyPair {
   /// - Throws: `lra.error-not-met` where the numbers cannot be that exact.
   func quantised(error: Double) throws(SurgeryError) -> QuantisedMatrix {
     let columns = left.columns + right.columns
+    guard norm.isFinite else { throw .errorNotMet() }
     guard norm > error else {
       return QuantisedMatrix(
         columns: columns, steps: [0], codes: [Int32](repeating: 0, count: columns))
@@ -136,11 +137,7 @@ struct LossyPair {
       let ratio = (wanted / own).squareRoot()
       step *= min(max(ratio, 0.5), 1.5) * (round < 6 ? 0.998 : 0.97)
     }
-    guard let best else {
-      throw SurgeryError(
-        .unsupported, "lra.error-not-met", "the stated error cannot be met with whole numbers",
-        expected: "\(error / norm)", hint: "a larger --max-error, or none for lossless")
-    }
+    guard let best else { throw .errorNotMet(relative: error / norm) }
     return best.matrix
   }
 
@@ -241,5 +238,14 @@ struct LossyPair {
     result.append(
       contentsOf: repeatElement(0, count: (left.rows - matrix.rows) * columns.count))
     return result
+  }
+}
+
+extension SurgeryError {
+  /// The error for values, mostly far too large or too small, that whole numbers with a bfloat16 step cannot come near.
+  static func errorNotMet(relative error: Double? = nil) -> Self {
+    SurgeryError(
+      .unsupported, "lra.error-not-met", "the stated error cannot be met with whole numbers",
+      expected: error.map { "\($0)" }, hint: "a larger --max-error, or none for lossless")
   }
 }

@@ -3,9 +3,6 @@ public import Tensors
 
 /// Reads adapters of one dialect.
 protocol DialectReader: SendableMetatype {
-  /// The dialect.
-  static var dialect: Dialect { get }
-
   /// Why these files are of this dialect; `nil` where they are not.
   static func recognises(_ files: AdapterFiles) -> String?
 
@@ -22,13 +19,32 @@ protocol DialectReader: SendableMetatype {
   ) throws(SurgeryError) -> Adapter
 }
 
-/// Every dialect that is read; detection asks in this order, which is that of the keys' specificity.
+/// What reads and what writes each dialect.
 enum DialectRegistry {
-  static let readers: [any DialectReader.Type] = [
-    CompactAdapterReader.self, GGUFAdapterReader.self, PEFTReader.self, MLXReader.self,
-    RTorchReader.self, KohyaReader.self, DiffusersReader.self, ComfyUIReader.self,
-    TorchtuneReader.self, LitGPTReader.self, LoralibReader.self, HandWrittenReader.self,
-  ]
+  /// Every reader in the order in which detection asks, which is that of the keys' specificity.
+  static let readers: [any DialectReader.Type] =
+    ([
+      .compact, .gguf, .peft, .mlx, .rTorch, .kohya, .diffusers, .comfyui, .torchtune, .litgpt,
+      .loralib, .handWritten,
+    ] as [Dialect]).map { reader(of: $0) }
+
+  /// What reads adapters of a dialect.
+  static func reader(of dialect: Dialect) -> any DialectReader.Type {
+    switch dialect {
+    case .peft: PEFTReader.self
+    case .kohya: KohyaReader.self
+    case .diffusers: DiffusersReader.self
+    case .comfyui: ComfyUIReader.self
+    case .loralib: LoralibReader.self
+    case .mlx: MLXReader.self
+    case .gguf: GGUFAdapterReader.self
+    case .torchtune: TorchtuneReader.self
+    case .litgpt: LitGPTReader.self
+    case .rTorch: RTorchReader.self
+    case .handWritten: HandWrittenReader.self
+    case .compact: CompactAdapterReader.self
+    }
+  }
 }
 
 extension Adapter {
@@ -57,18 +73,14 @@ extension Adapter {
   private static func read(
     _ files: AdapterFiles, options: AdapterOptions
   ) throws(SurgeryError) -> Adapter {
+    if let wanted = options.dialect {
+      return try DialectRegistry.reader(of: wanted)
+        .read(files, options: options, reason: "given with --from")
+    }
     for reader in DialectRegistry.readers {
-      if let wanted = options.dialect {
-        if reader.dialect == wanted {
-          return try reader.read(files, options: options, reason: "given with --from")
-        }
-      } else if let reason = reader.recognises(files) {
+      if let reason = reader.recognises(files) {
         return try reader.read(files, options: options, reason: reason)
       }
-    }
-    if let wanted = options.dialect {
-      throw SurgeryError.unsupportedAdapter(
-        "adapters of this dialect are not read", found: wanted.rawValue)
     }
     if let config = files.config, config["lora_alpha"] != nil || config["r"] != nil {
       throw SurgeryError.adapter(

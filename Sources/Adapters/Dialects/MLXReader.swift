@@ -4,8 +4,6 @@ import Tensors
 /// Apple's MLX: factors transposed, the scale itself in the configuration (mlx-lm:mlx_lm/tuner/lora.py, dora.py;
 /// dialects.md, section 12).
 enum MLXReader: DialectReader {
-  static let dialect = Dialect.mlx
-
   static func recognises(_ files: AdapterFiles) -> String? {
     if let config = files.config, config["peft_type"] == nil,
       config["lora_parameters"] != nil || config["fine_tune_type"] != nil

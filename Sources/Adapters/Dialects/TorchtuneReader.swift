@@ -4,8 +4,6 @@ import Tensors
 /// torchtune's native adapters: `layers.N.attn.q_proj.lora_a.weight`, alpha not stored
 /// (torchtune:torchtune/modules/peft/lora.py; dialects.md, section 13).
 enum TorchtuneReader: DialectReader {
-  static let dialect = Dialect.torchtune
-
   static func recognises(_ files: AdapterFiles) -> String? {
     files.tensors.first { $0.name.text.hasSuffix(".lora_a.weight") }.map {
       "keys such as \(DisplayText.escaped($0.name.text))"

@@ -169,6 +169,14 @@ public struct Factor: Sendable {
     return Matrix(rows: rows, columns: columns, elements: elements)
   }
 
+  /// The error for parameters of which no rotation can be computed.
+  var tooLargeToRotate: SurgeryError {
+    .adapter(
+      "rotation", "the parameters of a rotation are too large to compute it",
+      file: tensor.source.file.path, key: tensor.name.text, expected: "values of about 1 or less",
+      hint: "get the adapter again from where it was trained")
+  }
+
   /// The error for a factor of integers.
   var notFloating: SurgeryError {
     .adapter(

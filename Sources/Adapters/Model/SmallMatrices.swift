@@ -30,13 +30,14 @@ extension Matrix<Double> {
     }
   }
 
-  /// The rotation `(I + Q)(I - Q)⁻¹` of this skew-symmetric matrix Q (Cayley).
-  func cayleyRotation() -> Matrix {
+  /// The rotation `(I + Q)(I - Q)⁻¹` of this skew-symmetric matrix Q (Cayley); `nil` where Q is so large that `I` is lost
+  /// beside it.
+  func cayleyRotation() -> Matrix? {
     let identity = Matrix.identity(rows)
     var (plus, minus) = (identity, identity)
     plus.add(self, times: 1)
     minus.add(self, times: -1)
-    return product(plus, minus.inverted() ?? identity)
+    return minus.inverted().map { product(plus, $0) }
   }
 
   /// `(1 - strength) I + strength R` for this square matrix R: a rotation of which only a part is applied.

@@ -39,7 +39,9 @@ public struct Butterfly: Update {
   public init(
     blocks: Factor, stages: Int, blockSize: Int, convention: Convention, rescale: Factor? = nil
   ) throws(SurgeryError) {
-    guard blocks.dtype.isFloatingPoint else { throw blocks.notFloating }
+    for factor in [blocks] + (rescale.map { [$0] } ?? []) where !factor.dtype.isFloatingPoint {
+      throw factor.notFloating
+    }
     // Each stage doubles the rows that are mixed.
     guard stages > 0, stages <= 30, blockSize > 0, blockSize < 1 << 24,
       blocks.columns == blockSize * blockSize,
@@ -88,6 +90,8 @@ public struct Butterfly: Update {
   }
 
   /// Reads the parameters and makes the rotations, in double precision.
+  ///
+  /// - Throws: What reading throws; `adapter.rotation`.
   public func loaded<Scalar: BLASScalar>(
     scale: Double, as scalar: Scalar.Type
   ) throws(SurgeryError) -> any LoadedUpdate<Scalar> {
@@ -99,7 +103,10 @@ public struct Butterfly: Update {
     case .peft: for index in skews.indices { skews[index].scale(by: -0.5) }
     case .lycoris(let limit): if let limit { skews.limitNorm(to: limit) }
     }
-    let rotations = skews.map { $0.cayleyRotation() }
+    let rotations = try skews.map { (skew) throws(SurgeryError) in
+      guard let rotation = skew.cayleyRotation() else { throw blocks.tooLargeToRotate }
+      return rotation
+    }
     for stage in 0..<stages {
       stagesMade.append(
         .init(

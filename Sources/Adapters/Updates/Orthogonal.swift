@@ -86,7 +86,9 @@ public struct Orthogonal: Update {
         file: blocks.tensor.source.file.path, key: blocks.tensor.name.text,
         expected: "\(expected) for blocks of \(blockSize)", found: "\(blocks.tensor.info.shape)")
     }
-    guard blocks.dtype.isFloatingPoint else { throw blocks.notFloating }
+    for factor in [blocks] + (rescale.map { [$0] } ?? []) where !factor.dtype.isFloatingPoint {
+      throw factor.notFloating
+    }
     self.blocks = blocks
     self.blockSize = blockSize
     self.side = side
@@ -126,16 +128,22 @@ public struct Orthogonal: Update {
   }
 
   /// Reads the parameters and makes the rotations, in double precision.
+  ///
+  /// - Throws: What reading throws; `adapter.rotation`.
   public func loaded<Scalar: BLASScalar>(
     scale: Double, as scalar: Scalar.Type
   ) throws(SurgeryError) -> any LoadedUpdate<Scalar> {
     let stored = try blocks.matrix(of: Double.self)
     var skews = (0..<stored.rows).map { skew(stored, block: $0) }
     limitNorms(&skews)
-    // What stands left of a block of rows, or right of a block of columns.
+    let turned = try skews.map { (skew) throws(SurgeryError) in
+      guard let rotation = rotation(skew) else { throw blocks.tooLargeToRotate }
+      // What stands left of a block of rows, or right of a block of columns.
+      return rotation.transposed()
+    }
     return LoadedRotation<Scalar>(
-      rotations: skews.map { rotation($0).transposed() }, blockSize: blockSize, side: side,
-      scale: scale, rescale: try rescale?.matrix(of: Double.self).elements)
+      rotations: turned, blockSize: blockSize, side: side, scale: scale,
+      rescale: try rescale?.matrix(of: Double.self).elements)
   }
 
   private func skew(_ stored: Matrix<Double>, block: Int) -> Matrix<Double> {
@@ -168,7 +176,7 @@ public struct Orthogonal: Update {
     }
   }
 
-  private func rotation(_ q: Matrix<Double>) -> Matrix<Double> {
+  private func rotation(_ q: Matrix<Double>) -> Matrix<Double>? {
     switch map {
     case .minusPlus:
       var negative = q

@@ -38,7 +38,9 @@ public struct PatternedDifference: Update {
     self.layout = layout
     switch layout {
     case .circulant(let rows, let columns, let block): size = (rows * block, columns * block)
-    case .sparse: size = (0, 0)
+    case .sparse(let rows, let columns):
+      for places in [rows, columns] where !places.dtype.isNumeric { throw places.notNumeric }
+      size = (0, 0)
     case .tiled:
       guard values.count > 0 else {
         throw SurgeryError.adapter(
@@ -112,15 +114,27 @@ public struct PatternedDifference: Update {
 }
 
 extension Factor {
-  /// The elements as indices of a dimension.
+  /// The elements as indices, or as sizes, of a dimension.
+  ///
+  /// - Throws: `adapter.dtype`; `adapter.shape` with the first value that is no whole number or out of range.
   func indices(below limit: Int) throws(SurgeryError) -> [Int] {
-    guard dtype.isNumeric else { throw notFloating }
+    guard dtype.isNumeric else { throw notNumeric }
     let values = [Double](widening: try bytes(), from: dtype)
-    guard values.allSatisfy({ $0 >= 0 && $0 < Double(limit) && $0 == $0.rounded() }) else {
+    if let wrong = values.first(where: {
+      !($0 >= 0 && $0 < Double(limit) && $0 == $0.rounded())
+    }) {
       throw SurgeryError.adapter(
-        "shape", "a stored index is outside the base tensor",
-        file: tensor.source.file.path, key: tensor.name.text, expected: "0 to \(limit - 1)")
+        "shape", "a stored index or size is out of range", file: tensor.source.file.path,
+        key: tensor.name.text, expected: "whole numbers from 0 to \(limit - 1)",
+        found: Int(exactly: wrong).map(String.init) ?? "\(wrong)")
     }
     return values.map { Int($0) }
+  }
+
+  /// The error for indices that are no numbers.
+  var notNumeric: SurgeryError {
+    .adapter(
+      "dtype", "indices and sizes must be whole numbers", file: tensor.source.file.path,
+      key: tensor.name.text, expected: "an integer type", found: dtype.name)
   }
 }

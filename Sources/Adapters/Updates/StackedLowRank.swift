@@ -93,12 +93,10 @@ public struct StackedLowRank: Update {
   public func fitted(to target: FittingTarget) throws(SurgeryError) -> FittedUpdate {
     let (out, inputs) = (outputs, down.columns)
     let dimensions = target.shape.dimensions
-    guard dimensions.count == 3, dimensions[0] == experts else {
-      throw target.mismatch(experts * out, inputs)
-    }
+    guard dimensions.count == 3, dimensions[0] == experts else { throw mismatch(target) }
     let straight = dimensions[1] == out && dimensions[2] == inputs
     let transposed = dimensions[1] == inputs && dimensions[2] == out
-    guard straight || transposed else { throw target.mismatch(experts * out, inputs) }
+    guard straight || transposed else { throw mismatch(target) }
     var fitted = self
     if straight && transposed {
       switch target.saidTransposed.map({ $0 ? SquareRule.transposed : .straight }) ?? square {
@@ -117,6 +115,14 @@ public struct StackedLowRank: Update {
     }
     return FittedUpdate(
       update: fitted, isTransposed: false, storedRows: dimensions[0] * dimensions[1])
+  }
+
+  private func mismatch(_ target: FittingTarget) -> SurgeryError {
+    .adapter(
+      "shape", "the adapter does not fit the base",
+      expected: "\(target.shape) of base tensor \(target.name.text)",
+      found: "\(experts, counting: "expert") of \(outputs) x \(down.columns) (out x in)",
+      hint: "use the base that the adapter was trained on")
   }
 
   /// `up` with the expert fastest, `out x (rank · experts)`, as PEFT stores it.

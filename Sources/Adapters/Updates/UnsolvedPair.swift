@@ -75,21 +75,24 @@ public struct UnsolvedPair: Update {
 
   /// The conventions that give a matrix of a shape.
   func solutions(rows: Int, columns: Int) -> [Convention] {
-    Convention.allCases.filter { convention in
-      guard let (up, down) = sides(convention) else { return false }
-      return up.rows == rows && down.columns == columns
-    }
+    sides(rows: rows, columns: columns).map(\.convention)
   }
 
-  private func sides(_ convention: Convention) -> (up: Factor, down: Factor)? {
-    let (up, down) =
-      switch convention {
-      case .forward: (first, second)
-      case .forwardTransposed: (second.transposed(), first.transposed())
-      case .backward: (second, first)
-      case .backwardTransposed: (first.transposed(), second.transposed())
-      }
-    return up.columns == down.rows ? (up, down) : nil
+  /// The factors of every product that gives a matrix of a shape.
+  private func sides(
+    rows: Int, columns: Int
+  ) -> [(convention: Convention, up: Factor, down: Factor)] {
+    Convention.allCases.compactMap { convention in
+      let (up, down) =
+        switch convention {
+        case .forward: (first, second)
+        case .forwardTransposed: (second.transposed(), first.transposed())
+        case .backward: (second, first)
+        case .backwardTransposed: (first.transposed(), second.transposed())
+        }
+      guard up.columns == down.rows, up.rows == rows, down.columns == columns else { return nil }
+      return (convention, up, down)
+    }
   }
 
   /// Solves the pair for a tensor of the base.
@@ -99,15 +102,16 @@ public struct UnsolvedPair: Update {
     let (rows, columns) =
       transposed
       ? (target.storedColumns, target.storedRows) : (target.storedRows, target.storedColumns)
-    let possible = solutions(rows: rows, columns: columns)
+    let possible = sides(rows: rows, columns: columns)
     guard
-      let choice = possible.count == 1 ? possible[0] : possible.first(where: { $0 == convention })
+      let choice = possible.count == 1
+        ? possible[0] : possible.first(where: { $0.convention == convention })
     else {
       if possible.isEmpty { throw mismatch(target) }
       throw ambiguous(target)
     }
-    guard let (up, down) = sides(choice) else { throw mismatch(target) }
-    return FittedUpdate(update: try LowRank(up: up, down: down), isTransposed: transposed)
+    return FittedUpdate(
+      update: try LowRank(up: choice.up, down: choice.down), isTransposed: transposed)
   }
 
   private func mismatch(_ target: FittingTarget) -> SurgeryError {
@@ -224,7 +228,10 @@ public struct UnsolvedPair: Update {
       zip(enabled, pieces).reduce(0, { $0 + ($1.0 ? $1.1 : 0) }) == second.rows
     else {
       throw SurgeryError.adapter(
-        "need-enable-lora", "the enabled parts do not fit the factors",
+        "need-enable-lora",
+        target.enabledParts == nil
+          ? "the file does not say which parts of the fused projection it changes"
+          : "the enabled parts do not fit the factors",
         expected: "\(count) of \(pieces.count) parts of \(pieces) rows",
         found: "\(second.rows, counting: "row") of \(second.tensor.name.text)",
         hint: "--enable-lora true,false,true (the parts in order) says which parts are enabled")

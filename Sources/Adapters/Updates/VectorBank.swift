@@ -28,6 +28,16 @@ public struct VectorBank: Update {
       case .chosen(let indices, let weights): [indices, weights]
       }
     }
+
+    func checkNumbers() throws(SurgeryError) {
+      switch self {
+      case .logits(let logits, _):
+        guard logits.dtype.isFloatingPoint else { throw logits.notFloating }
+      case .chosen(let indices, let weights):
+        guard indices.dtype.isNumeric else { throw indices.notNumeric }
+        guard weights.dtype.isFloatingPoint else { throw weights.notFloating }
+      }
+    }
   }
 
   /// `vectors x length`.
@@ -48,6 +58,8 @@ public struct VectorBank: Update {
   /// - Throws: `adapter.shape` or `adapter.dtype`.
   public init(bank: Factor, down: Choice, up: Choice, rank: Int) throws(SurgeryError) {
     guard bank.dtype.isFloatingPoint else { throw bank.notFloating }
+    try down.checkNumbers()
+    try up.checkNumbers()
     guard rank > 0, down.pieces.isMultiple(of: rank), up.pieces.isMultiple(of: rank) else {
       throw SurgeryError.adapter(
         "shape", "the pieces of a factor do not fit the rank",

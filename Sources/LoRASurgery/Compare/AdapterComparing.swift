@@ -48,14 +48,25 @@ struct AdapterComparing {
   }
 
   /// Compares the changes of one tensor.
+  ///
+  /// - Throws: `adapter.ambiguous-orientation` where the shapes of factors that differ are only known from the base, and what
+  ///   reading throws.
   func compare(_ first: Entry, _ second: Entry) throws(SurgeryError) -> PairSums {
     let shape = Shape(rows: first.module.update.rows, columns: first.module.update.columns)
-    guard shape == Shape(rows: second.module.update.rows, columns: second.module.update.columns)
-    else { return PairSums(TensorComparison(first.name, .shape, shape: shape)) }
     let scales = (
       try first.module.knownScale(of: first.adapter),
       try second.module.knownScale(of: second.adapter)
     )
+    for entry in [first, second] {
+      guard let pair = entry.module.update as? UnsolvedPair else { continue }
+      // Whichever product is meant, equal factors have the same.
+      guard scales.0 == scales.1,
+        try first.module.update.hasSameFactors(as: second.module.update)
+      else { throw .unsolved(pair, in: entry.adapter.path) }
+      return PairSums(TensorComparison(first.name, .identical, shape: shape))
+    }
+    guard shape == Shape(rows: second.module.update.rows, columns: second.module.update.columns)
+    else { return PairSums(TensorComparison(first.name, .shape, shape: shape)) }
     let sums = try products(first.module.update, second.module.update, scales)
     guard let sums else {
       let isSame = try first.module.update.hasSameFactors(as: second.module.update)

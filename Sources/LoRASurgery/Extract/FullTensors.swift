@@ -38,7 +38,10 @@ extension TensorFactoring {
           return ExtractedTensor(report)
         }
         report.setEnergies(squaredNorm: squared, squaredResidual: 0)
-        if dialect.fullTensorForm == .difference {
+        // What is no weight has no difference that could be added.
+        if dialect.fullTensorForm == .difference, pair.tuned.info.dtype.isFloatingPoint,
+          pair.base.info.dtype.isFloatingPoint
+        {
           return try keepDifference(pair, of: &delta, squaredNorm: squared, report)
         }
       } catch {

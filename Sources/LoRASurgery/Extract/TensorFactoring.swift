@@ -271,9 +271,7 @@ extension ExtractPlan.Pair {
   ) throws(SurgeryError) -> StoredTensor {
     guard case .experts = treatment else { return tensor }
     guard let part = tensor.part(index) else {
-      throw SurgeryError(
-        .unsupported, "tensor.dtype", "its elements are no whole bytes, so experts cannot be read",
-        found: tensor.info.dtype.name)
+      throw SurgeryError(.bug, "bug.expert", "no expert \(index)", found: "\(tensor.info.shape)")
     }
     return part
   }

@@ -81,8 +81,10 @@ struct AdapterChanges {
           !additions.contains(where: { $0.updates.name == addition.name })
         else {
           throw SurgeryError(
-            .data, "merge.conflict", "an adapter adds a tensor that is there already",
-            file: weighted.path, tensor: addition.name.text)
+            .data, "merge.conflict",
+            "an adapter adds a tensor that the model, or an adapter before it, has already",
+            file: weighted.path, tensor: addition.name.text,
+            hint: "merge one of them, or --exclude the tensor")
         }
         applied += count
         additions.append(WeightedUpdates(updates: addition, weight: weighted.weight))

@@ -22,11 +22,7 @@ struct ResizePlan {
       if !matcher.selects(name) {
         report.reason = "not selected"
       } else if let unsolved = module.update as? UnsolvedPair {
-        throw SurgeryError(
-          .data, "adapter.ambiguous-orientation",
-          "which product of the factors is meant is only known from the base",
-          file: adapter.path, tensor: unsolved.first.tensor.name.text,
-          hint: "convert the adapter to PEFT with --base first")
+        throw .unsolved(unsolved, in: adapter.path)
       } else if module.update.productRank == nil {
         report.reason = "not low-rank (\(module.update.algorithm))"
       } else {

@@ -44,7 +44,9 @@ struct Restoring {
     _ pages: Range<Int>, of step: Step, through stage: WriteStage
   ) throws(SurgeryError) {
     let entry = step.entry
-    guard let size = entry.base.dtype.bytesPerElement else { throw ResidualCode.damaged }
+    guard let size = entry.base.dtype.bytesPerElement else {
+      throw ResidualCode.damaged.inFile(reader.file.path)
+    }
     let predictor =
       entry.prediction == .subtract ? try step.merge.map(Predictor.init) : nil
     var source = try step.merged.source.makeReader()

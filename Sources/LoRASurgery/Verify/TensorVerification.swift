@@ -19,7 +19,8 @@ extension TensorVerification {
       return
     }
     var step = planned.step(at: PlannedTensor(file: 0, tensor: 0))
-    guard merged.info.dtype.isNumeric == step.source.info.dtype.isNumeric else {
+    let dtypes = [merged.info.dtype, step.source.info.dtype]
+    guard dtypes[0] == dtypes[1] || dtypes.allSatisfy(\.isNumeric) else {
       verdict = .dtype
       reason = "\(merged.info.dtype) instead of \(planned.info.dtype)"
       return

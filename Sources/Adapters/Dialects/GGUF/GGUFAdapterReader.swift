@@ -4,8 +4,6 @@ import Tensors
 /// Reads llama.cpp's adapters: `NAME.weight.lora_a` and `.lora_b`, one alpha in the metadata
 /// (llama.cpp:src/llama-adapter.cpp; dialects.md, section 11).
 enum GGUFAdapterReader: DialectReader {
-  static let dialect = Dialect.gguf
-
   static func recognises(_ files: AdapterFiles) -> String? {
     files.file.ggufMetadata.string("general.type") == "adapter"
       ? "GGUF of general.type adapter" : nil

@@ -3,8 +3,6 @@ import Tensors
 
 /// Hugging Face PEFT: `adapter_config.json` beside `adapter_model.safetensors` (dialects.md, sections 4 and 5).
 enum PEFTReader: DialectReader {
-  static let dialect = Dialect.peft
-
   static func recognises(_ files: AdapterFiles) -> String? {
     if let type = files.config?["peft_type"]?.text {
       return "adapter_config.json has peft_type \(type)"

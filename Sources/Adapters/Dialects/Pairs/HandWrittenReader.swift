@@ -3,8 +3,6 @@ import Tensors
 
 /// Pairs of matrices under names of the author's own, oriented by the base's shapes (dialects.md, section 15).
 enum HandWrittenReader: DialectReader {
-  static let dialect = Dialect.handWritten
-
   static func recognises(_ files: AdapterFiles) -> String? {
     let names = Set(files.tensors.map(\.name.text))
     for name in names {

@@ -4,8 +4,6 @@ import Tensors
 /// Lightning's litgpt: loralib's keys under `transformer.h.`; alpha and the enabled parts stand in a YAML file that is not read,
 /// so the user gives them (litgpt:litgpt/lora.py; dialects.md, section 14).
 enum LitGPTReader: DialectReader {
-  static let dialect = Dialect.litgpt
-
   static func recognises(_ files: AdapterFiles) -> String? {
     let key = files.tensors.first {
       $0.name.text.hasSuffix(".lora_A") && $0.name.text.contains("transformer.h.")

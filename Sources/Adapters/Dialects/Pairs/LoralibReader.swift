@@ -4,8 +4,6 @@ import Tensors
 /// Microsoft's loralib: `NAME.lora_A` and `NAME.lora_B`; rank, alpha and the class of a layer are not stored
 /// (LoRA:loralib/utils.py; dialects.md, section 6).
 enum LoralibReader: DialectReader {
-  static let dialect = Dialect.loralib
-
   static func recognises(_ files: AdapterFiles) -> String? {
     let bare = files.tensors.first {
       $0.name.text.hasSuffix(".lora_A") && !$0.name.text.hasPrefix("base_model.model.")

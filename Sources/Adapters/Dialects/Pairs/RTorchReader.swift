@@ -4,8 +4,6 @@ import Tensors
 /// `torch_save` of the R package torch: safetensors with the R object beside the tensors
 /// (mlverse/torch:R/save.R; dialects.md, section 15).
 enum RTorchReader: DialectReader {
-  static let dialect = Dialect.rTorch
-
   static func recognises(_ files: AdapterFiles) -> String? {
     files.metadata["__r__"] == nil ? nil : "metadata: __r__, written by R"
   }

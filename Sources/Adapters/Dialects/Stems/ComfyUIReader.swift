@@ -3,8 +3,6 @@ import Tensors
 
 /// ComfyUI, Black Forest Labs and XLabs: dotted stems in one file (dialects.md, section 10).
 enum ComfyUIReader: DialectReader {
-  static let dialect = Dialect.comfyui
-
   static let roots = [
     "diffusion_model.", "text_encoders.", "double_blocks.", "single_blocks.",
   ]

@@ -3,8 +3,6 @@ import Tensors
 
 /// diffusers: three generations of keys under component prefixes (dialects.md, section 9).
 enum DiffusersReader: DialectReader {
-  static let dialect = Dialect.diffusers
-
   static let prefixes: [(prefix: String, component: TargetReference.Component)] = [
     ("unet.", .denoiser), ("transformer.", .denoiser), ("prior.", .denoiser),
     ("text_encoder_2.", .textEncoder(2)), ("text_encoder_3.", .textEncoder(3)),

@@ -3,8 +3,6 @@ import Tensors
 
 /// kohya's sd-scripts and LyCORIS: one file, modules joined by underscores (dialects.md, sections 7 and 8).
 enum KohyaReader: DialectReader {
-  static let dialect = Dialect.kohya
-
   /// Prefixes of stems with the component that they name.
   static let prefixes: [(prefix: String, component: TargetReference.Component?)] = [
     ("lora_unet_", .denoiser), ("lora_te1_", .textEncoder(1)), ("lora_te2_", .textEncoder(2)),
