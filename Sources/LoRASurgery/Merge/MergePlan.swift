@@ -132,7 +132,7 @@ struct PlannedRewrite {
         updates.append(
           PlannedUpdate(
             update: update.update, scale: update.scale, rows: update.rows, weight: change.weight,
-            isTransposed: change.updates.isTransposed))
+            isTransposed: change.updates.isTransposed, adapter: change.adapter))
         report.rank = max(report.rank ?? 0, update.update.rank ?? 0)
       }
     }
@@ -166,7 +166,7 @@ struct PlannedRewrite {
     updates = change.updates.map { update in
       PlannedUpdate(
         update: update.update, scale: update.scale, rows: update.rows, weight: addition.weight,
-        isTransposed: change.isTransposed)
+        isTransposed: change.isTransposed, adapter: addition.adapter)
     }
     storedRows = change.updates.isEmpty ? nil : change.storedRows
     direction = .merge
