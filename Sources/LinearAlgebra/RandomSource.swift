@@ -10,12 +10,19 @@ package struct RandomSource {
 
   /// The next 64 bits.
   package mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var z = state
+    defer { state &+= Self.step }
+    return Self.number(after: state)
+  }
+
+  /// The 64 bits that follow a state: without a sequence, a number of its own for every argument.
+  package static func number(after state: UInt64) -> UInt64 {
+    var z = state &+ step
     z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
     z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
     return z ^ (z >> 31)
   }
+
+  private static let step: UInt64 = 0x9E37_79B9_7F4A_7C15
 
   /// Uniform sums from the four 16-bit parts of one draw: bell-shaped, mean 0, variance 1/3.
   mutating func matrix<Scalar: BLASScalar>(rows: Int, columns: Int, of: Scalar.Type) -> Matrix<

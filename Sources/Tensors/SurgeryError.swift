@@ -86,13 +86,12 @@ extension SurgeryError: CustomStringConvertible {
     if let file { line += DisplayText.escaped(file, limit: 1000) + ": " }
     if let tensor { line += "tensor \"" + DisplayText.escaped(tensor) + "\": " }
     line += DisplayText.escaped(what, limit: 1000)
-    switch (expected, found) {
-    case (let expected?, let found?):
-      line += ": expected \(DisplayText.escaped(expected)), found \(DisplayText.escaped(found))"
-    case (let expected?, nil): line += ": expected \(DisplayText.escaped(expected))"
-    case (nil, let found?): line += ": found \(DisplayText.escaped(found))"
-    case (nil, nil): break
-    }
+    // What is expected lists the choices, which the user needs whole; what was found may be anything.
+    let facts = [
+      expected.map { "expected " + DisplayText.escaped($0, limit: 1000) },
+      found.map { "found " + DisplayText.escaped($0) },
+    ].compactMap(\.self)
+    if !facts.isEmpty { line += ": " + facts.joined(separator: ", ") }
     if let offset { line += " (byte \(offset))" }
     return line + " [\(id)]"
   }

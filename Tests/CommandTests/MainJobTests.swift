@@ -85,6 +85,7 @@ struct ErrorLineTests {
 
   /// Values that an option cannot take are refused before any file is opened.
   @Test(arguments: [
+    ("combine a b -o c --method dare_ties", "or magnitude-prune-svd, found dare_ties"),
     ("compare a b --tolerance=-1", "--tolerance takes a number of at least 0"),
     ("convert a -o b.npz --compress 10", "--compress takes a level from 1 to 9, not 10"),
     ("convert a -o b --metadata x", "--metadata takes KEY=VALUE, not 'x'"),

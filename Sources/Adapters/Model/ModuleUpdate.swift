@@ -112,6 +112,22 @@ public struct ModuleUpdate: Sendable {
       update: update, scale: scale, alpha: update.rank.map { scale * Double($0) })
   }
 
+  /// The scale, which arithmetic and writers need.
+  ///
+  /// - Parameter adapter: The adapter, for the message.
+  /// - Returns: The final scale.
+  /// - Throws: `adapter.no-scale`.
+  package func knownScale(of adapter: Adapter? = nil) throws(SurgeryError) -> Double {
+    guard let scale else {
+      throw SurgeryError.adapter(
+        "no-scale", "the adapter's files do not say how it is scaled", file: adapter?.path,
+        key: update.factors.first?.tensor.name.text, expected: "alpha of module \(name)",
+        found: adapter.map { "none (\($0.provenance.reason))" },
+        hint: "--alpha gives it, or --scale the final factor")
+    }
+    return scale
+  }
+
   /// Splits a tensor's name at its last dot.
   static func split(_ name: String) -> (module: String, parameter: String) {
     guard let dot = name.lastIndex(of: ".") else { return (name, "") }

@@ -14,7 +14,7 @@ struct Resolver {
   private var tiedReplacements = Set<TensorName>()
   /// Tensors that the result has and the base has not: heads that no longer share their embedding.
   private var additions: [TensorName: TensorUpdates] = [:]
-  private let untiesEmbeddings: Bool
+  private let tying: HeadTying
   /// The model that the adapter was trained on, where its initialisation changed the base, and what changed it.
   private let residual: (model: Checkpoint, reason: String)?
   private var missing: [(name: String, key: String)] = []
@@ -27,13 +27,15 @@ struct Resolver {
     self.base = base
     self.options = try ModuleOptions(options)
     allowsUnmatched = options.allowsUnmatched
-    untiesEmbeddings = options.untiesEmbeddings
     if let change = adapter.provenance.baseChange, let path = options.residualBase {
       residual = (try Checkpoint(opening: path), "the residual base of \(change)")
     } else {
       residual = nil
     }
     architecture = Architecture(of: base)
+    tying = HeadTying(
+      adapter: adapter, base: base, architecture: architecture,
+      isToPart: options.untiesEmbeddings)
     names = BaseNames(base, tiesEmbeddings: architecture.tiesEmbeddings)
     fitting = ModuleFitting(
       base: base, options: self.options, architecture: architecture,
@@ -48,14 +50,10 @@ struct Resolver {
   /// Whether a tied module repeats a change that its partner has already: `ensure_weight_tying` stores both
   /// (peft:src/peft/tuners/lora/model.py).
   func repeatsPartner(_ module: ModuleUpdate) -> Bool {
-    guard ensuresTying,
+    guard tying.isEnsured,
       let entry = names.candidates(for: options.renamed(module.target)).first?.entries.first
     else { return false }
     return tensors[entry.tensor]?.updates.isEmpty == false
-  }
-
-  private var ensuresTying: Bool {
-    adapter.provenance.config?["ensure_weight_tying"]?.flag == true
   }
 
   mutating func add(_ replacement: Replacement) throws(SurgeryError) {
@@ -84,7 +82,7 @@ struct Resolver {
     // A tied head is stored beside its embedding and is the same tensor, unless the two were saved as modules of their own:
     // then merging parts them (peft:src/peft/utils/other.py, `ModulesToSaveWrapper`).
     let isTied = candidates.first?.isTied == true
-    if isTied, replacement.reason == Replacement.savedModule, !ensuresTying {
+    if isTied, replacement.reason == Replacement.savedModule, !tying.isEnsured {
       let name = TensorName(replacement.target.tensorName)
       var head = TensorUpdates(name: name, source: replacement.tensor.renamed(name))
       head.replacement = replacement.reason
@@ -192,7 +190,7 @@ struct Resolver {
   ) throws(SurgeryError) {
     guard let stored = try source(of: fit.tensor, for: module) else { return }
     // A head that is not to share its embedding's tensor gets a copy of it to change.
-    let isAdded = isTied && untiesEmbeddings
+    let isAdded = isTied && tying.isToPart
     let name = isAdded ? TensorName(module.target.tensorName) : fit.tensor
     var updates =
       (isAdded ? additions[name] : tensors[name])
@@ -202,13 +200,7 @@ struct Resolver {
       updates.replacement = updates.replacement ?? "enlarged by reshape_weight"
     }
     try takeResidual(&updates)
-    guard let scale = module.scale else {
-      throw SurgeryError.adapter(
-        "no-scale", "the adapter's files do not say how it is scaled",
-        expected: "alpha of module \(module.name)",
-        found: "none (\(adapter.provenance.reason))",
-        hint: "--alpha gives it, or --scale the final factor")
-    }
+    let scale = try module.knownScale(of: adapter)
     if !updates.updates.isEmpty, updates.isTransposed != fit.fitted.isTransposed {
       throw SurgeryError.adapter(
         "ambiguous-orientation", "two modules disagree on how the base tensor is stored",
@@ -238,41 +230,8 @@ struct Resolver {
     updates.replacement = reason
   }
 
-  /// The head of a model that shared its embedding, where only the embedding was changed and the two are to part.
-  private func untiedHead() -> TensorUpdates? {
-    guard architecture.tiesEmbeddings, additions.isEmpty else { return nil }
-    let head = TensorName("lm_head.weight")
-    guard base.position(of: head) == nil,
-      let embedding = tensors.keys.first(where: { BaseNames.isEmbedding($0) }),
-      let stored = base[embedding],
-      untiesEmbeddings
-        || tensors[embedding]?.replacement == Replacement.savedModule && !ensuresTying
-          && architecture.hasHead
-    else { return nil }
-    return TensorUpdates(name: head, source: stored.renamed(head))
-  }
-
-  /// Fails where the vocabulary grows in the embedding alone: a head with fewer words would not load.
-  private func checkVocabulary() throws(SurgeryError) {
-    for (name, updates) in tensors where BaseNames.isEmbedding(name) {
-      guard let old = base[name]?.info.shape, updates.source.info.shape.rows > old.rows,
-        let head = base.tensors.first(where: { tensor in
-          BaseNames.isHead(ModuleUpdate.split(tensor.name.text).module)
-            && tensor.info.shape == old
-            && tensors[tensor.name]?.replacement == nil
-        })
-      else { continue }
-      throw SurgeryError.adapter(
-        "vocab", "the adapter enlarges the embedding but not the output head", file: adapter.path,
-        key: name.text,
-        expected: "\(head.name.text) with \(updates.source.info.shape.rows, counting: "row")",
-        found: "\(head.info.shape) in the base, nothing in the adapter",
-        hint: "save the adapter with the head in modules_to_save, or resize the base's vocabulary")
-    }
-  }
-
   func finished() throws(SurgeryError) -> ResolvedAdapter {
-    try checkVocabulary()
+    try tying.checkVocabulary(in: tensors)
     if let first = missing.first, !allowsUnmatched {
       throw SurgeryError.adapter(
         "unknown-target", "the base has no tensor for \(missing.count) of the adapter's modules",
@@ -289,23 +248,12 @@ struct Resolver {
     warnings += notes.sorted { $0.key < $1.key }.map {
       "\($0.key) (\($0.value, counting: "tensor"))"
     }
-    if architecture.tiesEmbeddings, !untiesEmbeddings,
-      additions.isEmpty, untiedHead() == nil,
-      !base.tensors.contains(where: { BaseNames.isHead(ModuleUpdate.split($0.name.text).module) }),
-      tensors.values.contains(where: { $0.replacement != nil && BaseNames.isEmbedding($0.name) })
-    {
-      warnings.append(
-        "the embedding is replaced and shared with the output head, which changes with it")
-    }
     var resolved = ResolvedAdapter(
       adapter: adapter, tensors: base.tensors.compactMap { tensors[$0.name] },
       unmatched: missing.map(\.key), warnings: warnings)
-    resolved.additions =
-      additions.values.sorted { $0.name < $1.name } + (untiedHead().map { [$0] } ?? [])
-    if let head = resolved.additions.first, !untiesEmbeddings {
-      resolved.warnings.append(
-        "embedding and output head part, as in PEFT's merge: \(head.name.text) is added")
-    }
+    resolved.additions = additions.values.sorted { $0.name < $1.name }
+    if additions.isEmpty, let head = tying.partedHead(tensors) { resolved.additions.append(head) }
+    resolved.warnings += tying.warnings(changing: tensors, adding: resolved.additions)
     return resolved
   }
 }

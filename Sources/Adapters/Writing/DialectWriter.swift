@@ -160,16 +160,6 @@ extension SurgeryError {
 }
 
 extension ModuleUpdate {
-  /// The scale, which writers need.
-  func knownScale() throws(SurgeryError) -> Double {
-    guard let scale else {
-      throw SurgeryError.adapter(
-        "no-scale", "the adapter's files do not say how module \(name) is scaled",
-        expected: "alpha", hint: "--alpha gives it, or --scale the final factor")
-    }
-    return scale
-  }
-
   /// The dotted path of the module in the base, which writers of dotted keys need.
   func dottedModule(for dialect: Dialect) throws(SurgeryError) -> String {
     guard target.spelling == .dotted else {

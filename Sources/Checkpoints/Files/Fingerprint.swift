@@ -8,8 +8,9 @@ public struct Fingerprint: Sendable, Hashable {
   public private(set) var bytes = 0
   /// The latest modification, in seconds since 1970.
   public private(set) var modified: Int64 = 0
-  /// A digest (FNV-1a, 64 bits) of what the files are called and what state they are in.
-  public private(set) var digest: UInt64 = 0xCBF2_9CE4_8422_2325
+  /// A digest of what the files are called and what state they are in.
+  public var digest: UInt64 { hash.value }
+  private var hash = StableHash()
 
   /// The deepest folder that is looked into; deeper ones are links in a circle.
   private static let deepest = 16
@@ -46,18 +47,14 @@ public struct Fingerprint: Sendable, Hashable {
   private mutating func add(
     _ place: FilePath, _ status: FileSystem.Status, as name: String, depth: Int
   ) throws(Errno) {
-    mix(name.utf8)
+    hash.add(name)
     guard status.isFolder else {
       bytes += Int(status.size)
       modified = max(modified, status.modifiedSeconds)
       for number in [
         UInt64(bitPattern: status.size), UInt64(bitPattern: status.modifiedSeconds),
         UInt64(bitPattern: status.modifiedNanoseconds), status.inode,
-      ] {
-        for shift in stride(from: 0, to: 64, by: 8) {
-          mix(CollectionOfOne(UInt8(truncatingIfNeeded: number >> UInt64(shift))))
-        }
-      }
+      ] { hash.add(number) }
       return
     }
     guard depth < Self.deepest else { throw .tooManySymbolicLinkLevels }
@@ -65,14 +62,10 @@ public struct Fingerprint: Sendable, Hashable {
       let inner = place.appending(entry)
       // A link that leads nowhere is a fact about the folder, too.
       guard let status = try? FileSystem.status(of: inner) else {
-        mix(entry.utf8)
+        hash.add(entry)
         continue
       }
       try add(inner, status, as: "\(name)/\(entry)", depth: depth + 1)
     }
-  }
-
-  private mutating func mix(_ bytes: some Sequence<UInt8>) {
-    for byte in bytes { digest = (digest ^ UInt64(byte)) &* 0x100_0000_01B3 }
   }
 }

@@ -36,7 +36,7 @@ struct CombinePlan {
         }
         let part = CombineStep.Part(
           module: module, adapter: adapter.path, weight: weighted.weight,
-          scale: try module.scaleForArithmetic(of: adapter))
+          scale: try module.knownScale(of: adapter))
         if let position = positions[key] {
           steps[position].parts.append(part)
         } else {

@@ -50,16 +50,13 @@ struct TaskArithmetic: Sendable {
 
   /// Each value kept with the probability `density` and divided by it, else zero.
   private func dropped(from values: [Double], stream: String) -> [Double] {
-    var random = RandomSource(seed: Self.seed(seed, stream))
+    var key = StableHash(seed: seed)
+    key.add(stream)
+    var random = RandomSource(seed: key.value)
     return values.map { value in
       // The upper 53 bits make a uniform number in [0, 1).
       Double(random.next() >> 11) * 0x1p-53 < density ? value / density : 0
     }
-  }
-
-  /// FNV-1a over the name, started from the seed.
-  private static func seed(_ seed: UInt64, _ name: String) -> UInt64 {
-    name.utf8.reduce(0xCBF2_9CE4_8422_2325 ^ seed) { ($0 ^ UInt64($1)) &* 0x100_0000_01B3 }
   }
 
   private func weightedSum(_ values: [[Double]], _ weights: [Double]) -> [Double] {

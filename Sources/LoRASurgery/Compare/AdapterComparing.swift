@@ -53,8 +53,8 @@ struct AdapterComparing {
     guard shape == Shape(rows: second.module.update.rows, columns: second.module.update.columns)
     else { return PairSums(TensorComparison(first.name, .shape, shape: shape)) }
     let scales = (
-      try first.module.scaleForArithmetic(of: first.adapter),
-      try second.module.scaleForArithmetic(of: second.adapter)
+      try first.module.knownScale(of: first.adapter),
+      try second.module.knownScale(of: second.adapter)
     )
     let sums = try products(first.module.update, second.module.update, scales)
     guard let sums else {

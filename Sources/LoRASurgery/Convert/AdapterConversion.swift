@@ -70,7 +70,7 @@ struct AdapterConversion {
     reports += leftOut
     for replacement in selected.replacements { add(replacement) }
     for module in selected.modules {
-      let scale = try module.scaleForArithmetic(of: adapter)
+      let scale = try module.knownScale(of: adapter)
       try convert(module) { (interruption) throws(SurgeryError) in
         guard module.update.isAdditive else {
           throw SurgeryError(

@@ -135,19 +135,4 @@ extension ModuleUpdate {
   }
 
   private var inputs: Int { update.columns / max(1, kernel.reduce(1, *)) }
-
-  /// The scale, which arithmetic needs.
-  ///
-  /// - Throws: `adapter.no-scale`.
-  func scaleForArithmetic(of adapter: Adapter) throws(SurgeryError) -> Double {
-    guard let scale else {
-      throw SurgeryError(
-        .data, "adapter.no-scale", "the adapter's files do not say how it is scaled",
-        file: adapter.path, tensor: update.factors.first?.tensor.name.text,
-        expected: "alpha of module \(name)",
-        found: "none (\(adapter.provenance.reason))",
-        hint: "--alpha gives it, or --scale the final factor")
-    }
-    return scale
-  }
 }

@@ -33,7 +33,7 @@ struct ResizePlan {
         steps.append(
           ResizeStep(
             position: position, module: module,
-            scale: try module.scaleForArithmetic(of: adapter),
+            scale: try module.knownScale(of: adapter),
             // A kernel of 1 x 1 is a convolution for sd-scripts when it resizes, though not when it extracts
             // (sd-scripts:networks/resize_lora.py).
             rule: choice.rule(for: name, usesConvRank: !module.kernel.isEmpty)))
