@@ -1,5 +1,5 @@
 internal import COpenBLAS
-internal import Tensors
+public import Tensors
 
 /// A thin singular value decomposition `left · diag(values) · right`.
 struct SingularTriplets<Scalar: BLASScalar> {
@@ -99,7 +99,12 @@ private func choleskyRows<Scalar: BLASScalar>(_ matrix: Matrix<Scalar>)
 ///
 /// Rows of zeros stay zero. The matrix is scaled to a unit diagonal first, so rows of very different size do
 /// no harm; where Cholesky still fails, eigenvalues below 1e-13 of the largest are left out.
-func pseudoInverse(_ matrix: Matrix<Double>) throws(SurgeryError) -> Matrix<Double> {
+///
+/// - Parameter matrix: A small symmetric matrix, such as one of inner products.
+/// - Returns: The inverse, of the same shape.
+/// - Throws: `la.not-converged` where the eigenvalues cannot be found.
+/// - Complexity: O(*n*³).
+public func pseudoInverse(_ matrix: Matrix<Double>) throws(SurgeryError) -> Matrix<Double> {
   let n = matrix.rows
   let scales = (0..<n).map { matrix[$0, $0] > 0 ? 1 / matrix[$0, $0].squareRoot() : 0 }
   var scaled = matrix

@@ -150,6 +150,12 @@ struct AmbiguityTests {
     #expect(try files.outcome(path, ["q.weight": Tensor(6, 5)]) == "adapter.shape")
     #expect(
       try files.outcome(path, ["q.weight": Tensor(6, 4, dtype: "I8")]) == "adapter.quantised-base")
+    for codes in ["q.qweight", "q.weight_packed", "q.W_q", "q.weight._data"] {
+      let quantised = [codes: Tensor(1, 6, dtype: "I32")]
+      #expect(try files.outcome(path, quantised) == "adapter.quantised-base")
+      let allowed = options { $0.allowsUnmatched = true }
+      #expect(try files.outcome(path, quantised, allowed).contains("left out"))
+    }
     let transposed = options { $0.fanInFanOut = [.init(value: true)] }
     #expect(try files.outcome(path, base, transposed) == "adapter.shape")
     let head = try files.peft([

@@ -82,6 +82,57 @@ struct MergeModelTests {
     #expect(result.config.contains(#""vocab_size": 5"#))
   }
 
+  /// As transformers writes models that read text and images (transformers:src/transformers/models/llava).
+  @Test func thePartsOfAModelHaveConfigurationsOfTheirOwn() throws {
+    let folder = try model(
+      [embedding],
+      #"{"text_config": {"model_type": "llama", "vocab_size": 4, "torch_dtype": "float32"}, "#
+        + #""vision_config": {"dtype": "float32", "vocab_size": 9}, "#
+        + #""quantization_config": {"dtype": "float32"}, "dtype": "float32"}"#)
+    let saved = Stored(
+      "base_model.model.model.embed_tokens.weight", .f32, [5, 2], [Double](repeating: 3, count: 10))
+    try Files.writeAdapter([saved], to: scratch.file("adapter"), rank: 1, alpha: 1)
+    var request = MergeRequest(
+      model: folder, adapters: [WeightedAdapter(scratch.file("adapter"))],
+      output: scratch.file("out"))
+    request.dtype = .bf16
+    request.undo = scratch.file("undo")
+    let report = try request.run()
+    let config = try JSONValue(readingFile: request.output + "/config.json")
+    #expect(config["text_config"]?["vocab_size"]?.integer == 5)
+    #expect(config["text_config"]?["torch_dtype"]?.text == "bfloat16")
+    #expect(config["vision_config"]?["dtype"]?.text == "bfloat16")
+    #expect(config["vision_config"]?["vocab_size"]?.integer == 9)
+    #expect(config["dtype"]?.text == "bfloat16")
+    #expect(config["quantization_config"]?["dtype"]?.text == "float32")
+    #expect(report.warnings.contains { $0.contains("text_config.vocab_size becomes 5") })
+    var back = MergeRequest(
+      .unmerge, model: request.output, adapters: request.adapters, output: scratch.file("back"))
+    back.undo = request.undo
+    _ = try back.run()
+    #expect(
+      try String(contentsOfFile: back.output + "/config.json", encoding: .utf8)
+        == String(contentsOfFile: folder + "/config.json", encoding: .utf8))
+  }
+
+  @Test func aHeadThatIsUntiedIsScaledAsItsRuleSays() throws {
+    let folder = try model([embedding], tied)
+    let factors = [
+      Stored("base_model.model.lm_head.lora_A.weight", .f32, [1, 2], [1, 2]),
+      Stored("base_model.model.lm_head.lora_B.weight", .f32, [4, 1], [1, 0, -1, 2]),
+    ]
+    try Files.writeAdapter(factors, to: scratch.file("adapter"), rank: 1, alpha: 1)
+    var request = MergeRequest(
+      model: folder, adapters: [WeightedAdapter(scratch.file("adapter"))],
+      output: scratch.file("out"))
+    request.adapterOptions.untiesEmbeddings = true
+    request.scaleFor = [ScaleRule(pattern: "lm_head", factor: 0.5)]
+    _ = try request.run()
+    let tensors = try Files.read(request.output)
+    #expect(tensors["lm_head.weight"]?.values == [1.5, 3, 3, 4, 4.5, 5, 8, 10])
+    #expect(tensors["model.embed_tokens.weight"]?.bytes == embedding.bytes)
+  }
+
   @Test func shardsBehindSymbolicLinksAreRead() throws {
     let pair = try Pair(.f32, shapes: [[8, 8]], seed: 22)
     let (blobs, snapshot) = (pair.scratch.file("blobs"), pair.scratch.file("snapshots/rev"))

@@ -156,6 +156,28 @@ import Testing
         == Files.read(pair.merged)["layers.0.q.weight"]?.bytes)
   }
 
+  @Test func anAdapterThatTheRecordDoesNotKnowIsNamed() throws {
+    let pair = try Pair(.bf16, shapes: [[30, 20], [20, 30]], seed: 26)
+    let second = pair.scratch.file("second")
+    for (path, index) in [(pair.adapter, 0), (second, 1)] {
+      try Files.writeAdapter(
+        [pair.factors[index].down, pair.factors[index].up], to: path, rank: 3, alpha: 6)
+    }
+    var request = pair.request()
+    request.undo = pair.undo
+    _ = try request.run()
+    var back = pair.request(.unmerge)
+    back.adapters.append(WeightedAdapter(second))
+    back.undo = pair.undo
+    let report = try back.run()
+    #expect(report.adapters?.map(\.applied) == [1, 0])
+    #expect(report.adapters?.map(\.excluded) == [0, 1])
+    #expect(report.warnings.count { $0.hasPrefix(second) && $0.contains("stays as it is") } == 1)
+    #expect(!report.warnings.contains { $0.hasPrefix(pair.adapter) })
+    let restored = try Files.read(pair.back)
+    for tensor in pair.tensors { #expect(restored[tensor.name]?.bytes == tensor.bytes) }
+  }
+
   @Test func anotherAdapterOrADamagedRecordIsRefused() throws {
     let pair = try Pair(.f32, shapes: [[90, 70]], seed: 25)
     let other = try Pair(.f32, shapes: [[90, 70]], seed: 26)

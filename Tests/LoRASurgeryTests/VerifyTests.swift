@@ -213,6 +213,64 @@ import Testing
     }
   }
 
+  /// With what factors two adapters of weights 0.7 and 0.3 are in a model, and what that is to be called.
+  struct Shares: Sendable {
+    var factors: (Double, Double)
+    var accident: TensorVerification.Accident?
+    var reasons: [String] = []
+  }
+
+  @Test(
+    arguments: [
+      Shares(factors: (0.7, 0.3)),
+      Shares(
+        factors: (0.7, 0), accident: .notApplied,
+        reasons: ["adapter 2: none of the delta is there"]),
+      Shares(factors: (0, 0.3), accident: .notApplied, reasons: ["adapter 1: none"]),
+      Shares(factors: (0.7, 0.6), accident: .mergedTwice, reasons: ["adapter 2: the delta is"]),
+      Shares(factors: (-0.7, 0.3), accident: .subtracted, reasons: ["adapter 1: the delta was"]),
+      Shares(
+        factors: (1, 1), accident: .wrongScale,
+        reasons: ["adapter 1: factor 1.429: the weight", "adapter 2: factor 3.333: the weight"]),
+      Shares(
+        factors: (0.7 * 3.squareRoot(), 0.6), accident: .wrongScale,
+        reasons: [
+          "adapter 1: factor 1.732: alpha / sqrt(r)", "adapter 2: the delta is there twice",
+        ]),
+      Shares(factors: (0.7, 0.12), accident: .wrongScale, reasons: ["adapter 2: factor 0.4 of"]),
+      Shares(factors: (0.35, 0.15), accident: .wrongScale, reasons: ["factor 0.5: the delta is"]),
+      Shares(factors: (0.42, 0.18), accident: .wrongScale, reasons: ["factor 0.6 of the"]),
+      Shares(factors: (1.4, 0.6), accident: .mergedTwice, reasons: ["the delta is there twice"]),
+    ], [DType.bf16, .f32, .f64])
+  func theAdapterThatIsNotRightIsNamed(_ shares: Shares, dtype: DType) throws {
+    let pair = try Pair(dtype, shapes: [[30, 20], [24, 24]], delta: 0.05, seed: 61)
+    let second = try Pair(
+      dtype, shapes: [[30, 20], [24, 24]], rank: 5, alpha: 15, delta: 0.05, seed: 62)
+    var merged = pair.tensors
+    for index in 0..<2 {
+      let (base, first, other) = (
+        merged[index].values, pair.delta(index), second.delta(index)
+      )
+      merged[index] = Stored(
+        merged[index].name, dtype, merged[index].shape,
+        base.indices.map {
+          base[$0] + shares.factors.0 * first[$0] + shares.factors.1 * other[$0]
+        })
+    }
+    try Files.write(merged, to: pair.merged)
+    let report = try VerifyRequest(
+      base: pair.base,
+      adapters: [
+        WeightedAdapter(pair.adapter, weight: 0.7), WeightedAdapter(second.adapter, weight: 0.3),
+      ], merged: pair.merged
+    ).run()
+    #expect(report.verified == (shares.accident == nil), "\(report.modules)")
+    #expect(report.accident == shares.accident, "\(report.modules)")
+    for reason in shares.reasons {
+      #expect(report.modules[0].reason?.contains(reason) == true, "\(report.modules[0])")
+    }
+  }
+
   @Test func untouchedMissingAndExtraTensorsCount() throws {
     let pair = try Pair(.bf16, shapes: [[20, 20]], seed: 36)
     var merged = pair.reference()

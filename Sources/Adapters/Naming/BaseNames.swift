@@ -42,6 +42,20 @@ struct BaseNames: Sendable {
     return wrapped(trimmed)
   }
 
+  /// Under which names quantised modules keep the codes of their weight: GPTQ and AWQ, compressed-tensors, HQQ, quanto.
+  private static let codes = ["qweight", "weight_packed", "W_q", "weight._data"]
+
+  /// The codes that a quantised base has in place of the weight that a reference names; `nil` where it has none.
+  func codes(for reference: TargetReference) -> TensorName? {
+    guard reference.parameter == "weight" else { return nil }
+    for name in Self.codes {
+      var codes = reference
+      codes.parameter = name
+      if let found = candidates(for: codes).first?.entries.first { return found.tensor }
+    }
+    return nil
+  }
+
   private func found(_ reference: TargetReference, note: String? = nil) -> [Candidate] {
     let entries = table.candidates(for: reference)
     // The table knows names without the prefix of their component; some adapters have them whole.

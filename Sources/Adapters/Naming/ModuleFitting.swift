@@ -34,10 +34,7 @@ struct ModuleFitting {
     for entry in candidate.entries {
       guard let stored = try source(entry.tensor) else { continue }
       guard stored.info.dtype.isFloatingPoint else {
-        throw SurgeryError.adapter(
-          "quantised-base", "the base tensor is quantised or of integers",
-          expected: "a floating-point type", found: "\(stored.info.dtype) of \(entry.tensor.text)",
-          hint: "dequantise the base first")
+        throw .quantisedBase(found: "\(stored.info.dtype) in \(entry.tensor.text)")
       }
       var update = module.update
       if let whole {

@@ -149,7 +149,11 @@ struct Resolver {
       }
     }
     guard isKnown else {
-      if !module.isOptional { missing.append((module.target.tensorName, key)) }
+      if module.isOptional { return }
+      if !allowsUnmatched, let codes = names.codes(for: options.renamed(module.target)) {
+        throw .quantisedBase(found: "\(codes.text) in place of \(module.target.tensorName)")
+      }
+      missing.append((module.target.tensorName, key))
       return
     }
     if fits.isEmpty, let failure { throw failure }

@@ -6,13 +6,15 @@ import Tensors
 struct WeightedUpdates: Sendable {
   var updates: TensorUpdates
   var weight: Double
+  /// The position of the adapter among those of the request.
+  var adapter: Int
 
   /// The changes as the steps of a merge take them.
   var planned: [PlannedUpdate] {
     updates.updates.map {
       PlannedUpdate(
         update: $0.update, scale: $0.scale, rows: $0.rows, weight: weight,
-        isTransposed: updates.isTransposed)
+        isTransposed: updates.isTransposed, adapter: adapter)
     }
   }
 }
@@ -32,19 +34,40 @@ struct AdapterChanges {
     return ["--include and --exclude leave out all that the adapters change"]
   }
 
+  /// Says which adapters an undo record has nothing of, so that they stay where they are merged.
+  var unrecordedWarnings: [String] {
+    reports.filter { $0.applied == 0 && $0.excluded > 0 }.map {
+      "\($0.path): the undo record is not of this adapter; what it changes stays as it is"
+    }
+  }
+
   /// Opens and resolves every adapter.
   ///
+  /// - Parameters:
+  ///   - request: The adapters with their weights, and which tensors take part.
+  ///   - model: What they change.
+  ///   - recorded: The tensors that an undo record knows, which then take part and no others.
+  ///   - limits: What reading may cost.
   /// - Throws: What opening and resolving throw; `merge.weight`, `merge.quantised`, `merge.conflict`, `usage.scale-for`.
   init(
-    _ request: MergeRequest, model: Checkpoint, limits: ReadLimits
+    _ request: MergeRequest, model: Checkpoint, recorded: Set<TensorName>? = nil,
+    limits: ReadLimits
   ) throws(SurgeryError) {
     let matcher = try request.selection.matcher()
+    func takesPart(_ name: TensorName) -> Bool {
+      recorded.map { $0.contains(name) } ?? matcher.selects(name)
+    }
     let scales = try ScaleRules(request.scaleFor)
     var used = Set<Int>()
+    func factor(for name: TensorName) -> Double {
+      guard let rule = scales.rule(for: name) else { return 1 }
+      used.insert(rule.index)
+      return rule.factor
+    }
     var options = request.adapterOptions
     // A merged model is no longer the base that an adapter records.
     if request.direction == .unmerge { options.allowsOtherBase = true }
-    for weighted in request.adapters {
+    for (position, weighted) in request.adapters.enumerated() {
       guard weighted.weight.isFinite else {
         throw SurgeryError(
           .usage, "merge.weight", "the weight of an adapter is not finite", file: weighted.path,
@@ -58,22 +81,21 @@ struct AdapterChanges {
       var excluded = 0
       for tensor in resolved.tensors {
         let count = tensor.updates.count + (tensor.replacement == nil ? 0 : 1)
-        guard matcher.selects(tensor.name) else {
+        guard takesPart(tensor.name) else {
           excluded += count
           continue
         }
         applied += count
         try QuantisedBase.refuse(tensor, in: model)
-        let rule = scales.rule(for: tensor.name)
-        if let rule { used.insert(rule.index) }
         updates[tensor.name, default: []].append(
-          WeightedUpdates(updates: tensor, weight: weighted.weight * (rule?.factor ?? 1)))
+          WeightedUpdates(
+            updates: tensor, weight: weighted.weight * factor(for: tensor.name), adapter: position))
         factors += tensor.updates.flatMap(\.update.factors)
         if tensor.replacement != nil { factors.append(Factor(tensor.source)) }
       }
       for addition in resolved.additions {
         let count = addition.updates.count + (addition.replacement == nil ? 0 : 1)
-        guard matcher.selects(addition.name) else {
+        guard takesPart(addition.name) else {
           excluded += count
           continue
         }
@@ -87,7 +109,10 @@ struct AdapterChanges {
             hint: "merge one of them, or --exclude the tensor")
         }
         applied += count
-        additions.append(WeightedUpdates(updates: addition, weight: weighted.weight))
+        additions.append(
+          WeightedUpdates(
+            updates: addition, weight: weighted.weight * factor(for: addition.name),
+            adapter: position))
         factors += addition.updates.flatMap(\.update.factors)
         if addition.replacement != nil { factors.append(Factor(addition.source)) }
       }

@@ -14,6 +14,8 @@ struct PlannedUpdate: Sendable {
   var weight: Double
   /// Whether the tensor stores the transpose of the update's matrix.
   var isTransposed = false
+  /// The position of its adapter among those of the request.
+  var adapter = 0
 
   /// How much of the stored matrix must be at hand at once.
   var need: BlockNeed { isTransposed ? update.need.transposed : update.need }

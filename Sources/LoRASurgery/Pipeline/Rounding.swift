@@ -54,9 +54,10 @@ extension SurgeryError {
   static func overflow(
     of loss: NarrowingLoss, storedAs dtype: DType, in tensor: StoredTensor? = nil
   ) -> SurgeryError {
-    SurgeryError(
+    let wider = dtype == .bf16 || dtype == .f32 ? "f64" : "bf16 or f32"
+    return SurgeryError(
       .data, "dtype.overflow", "\(loss.overflowed) finite values do not fit \(dtype)",
       file: tensor?.source.file.path, tensor: tensor?.name.text,
-      hint: "--dtype bf16 or f32 holds them; --allow-overflow accepts the loss")
+      hint: "--dtype \(wider) holds them; --allow-overflow accepts the loss")
   }
 }

@@ -17,13 +17,14 @@ extension MergeRequest {
       throw SurgeryError(
         .usage, "undo.dtype", "--dtype does not go with --undo, which restores the base as it was")
     }
-    var own = self
-    own.selection = Selection()
-    own.scaleFor = []
-    let changes = try AdapterChanges(own, model: model, limits: execution.limits)
     let entries = Dictionary(
       record.tensors.enumerated().map { ($1.base.name, $0) },
       uniquingKeysWith: { first, _ in first })
+    var own = self
+    own.scaleFor = []
+    let changes = try AdapterChanges(
+      own, model: model, recorded: Set(entries.keys).union(record.added),
+      limits: execution.limits)
     for entry in record.tensors {
       guard let merged = model[entry.base.name], merged.info.dtype == entry.mergedDType,
         merged.info.shape == entry.mergedShape
@@ -81,7 +82,7 @@ extension MergeRequest {
     var report = OperationReport(command: direction.rawValue, modules: reports)
     report.output = dryRun ? nil : self.output
     report.adapters = changes.reports
-    report.warnings = model.warnings + changes.warnings
+    report.warnings = model.warnings + changes.warnings + changes.unrecordedWarnings
     report.totals.bytesRead = model.byteCount + Int(reader.file.size)
     report.totals.bytesWritten = dryRun ? 0 : output.byteCount
     report.totals.measure(stopwatch)

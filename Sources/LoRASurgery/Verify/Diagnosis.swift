@@ -23,6 +23,8 @@ struct Diagnosis: Sendable {
   private var grids: [ValueGrid]
   /// How many numbers are summed for an element of the delta.
   private var summands = 0
+  /// How much of each adapter's delta is there; `nil` where one alone adds to the tensor.
+  private var shares: AdapterShares?
 
   /// The most elements of a tensor that is held in memory to look for a transposed delta.
   private static let maximumTransposed = 1 << 26
@@ -39,6 +41,7 @@ struct Diagnosis: Sendable {
   ) throws(SurgeryError) {
     var exact = step
     exact.dtype = .f64
+    shares = try AdapterShares(step, merged, execution)
     mistakes = ScaleMistake.possible(in: step)
     let (rows, columns) = (step.geometry.rows, step.geometry.columns)
     summands = step.updates.reduce(0) { $0 + ($1.update.rank ?? min(rows, columns)) }
@@ -99,14 +102,15 @@ struct Diagnosis: Sendable {
   /// How much of the expected delta is there.
   var factor: Double? { squaredDelta > 0 ? product / squaredDelta : nil }
 
-  /// Whether a merge in single precision that sums in another order may give the tensor.
+  /// Whether a merge in single precision, or in double where it stores that, that sums in another order may give the tensor.
   ///
   /// The error of a sum of *n* products is taken for at most 1 + sqrt(*n*) half units of the largest delta, as it is for BLAS
   /// and loops in any order (Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 4.2, on rounding errors as
   /// random); where base and delta cancel, that is many units of what is left.
   var isRoundingOfSums: Bool {
-    guard grids[0].dtype != .f64 else { return false }
-    return largestExcess <= 0x1p-24 * (1 + Double(summands).squareRoot()) * largestDelta
+    // In double precision the expected tensor has as much of it.
+    let roundoff = grids[0].dtype == .f64 ? 2 * 0x1p-53 : 0x1p-24
+    return largestExcess <= roundoff * (1 + Double(summands).squareRoot()) * largestDelta
   }
 
   /// What most likely happened.
@@ -122,10 +126,14 @@ struct Diagnosis: Sendable {
       return (best.accident, best.factor == 1 ? lowPrecisionReason : best.reason)
     }
     let left = max(0, squaredChange - factor * factor * squaredDelta)
-    if left <= max(16 * squaredRounding, 0.01 * squaredDelta),
-      (factor - 1).magnitude > uncertainty(leaving: left, of: factor)
+    let tolerable = max(16 * squaredRounding, 0.01 * squaredDelta)
+    if let shares, shares.squaredRest <= tolerable, !shares.agree(on: factor),
+      let accident = shares.accident
     {
-      return (.wrongScale, "factor \(ScaleMistake.text(of: factor)) of the expected delta")
+      return accident
+    }
+    if left <= tolerable, (factor - 1).magnitude > uncertainty(leaving: left, of: factor) {
+      return (.wrongScale, ScaleMistake.reason(of: factor))
     }
     let share = Int(((left / squaredDelta).squareRoot() * 100).rounded())
     return (
@@ -171,9 +179,13 @@ struct Diagnosis: Sendable {
     mistake.squaredDistance <= 16 * squaredRounding && mistake.outliers[grid] <= count / 100
   }
 
-  /// How far from a factor that of least squares may be: four standard deviations, or what rounding a scale to bfloat16 does.
   private func uncertainty(leaving squaredDistance: Double, of factor: Double) -> Double {
     let deviation = (squaredDistance / (Double(count) * squaredDelta)).squareRoot()
-    return max(4 * deviation, 0x1p-9 * max(1, factor.magnitude))
+    return Self.uncertainty(deviation: deviation, of: factor)
+  }
+
+  /// How far from a factor that of least squares may be: four standard deviations, or what rounding a scale to bfloat16 does.
+  static func uncertainty(deviation: Double, of factor: Double) -> Double {
+    max(4 * deviation, 0x1p-9 * max(1, factor.magnitude))
   }
 }

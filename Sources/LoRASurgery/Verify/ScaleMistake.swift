@@ -65,18 +65,29 @@ struct ScaleMistake: Sendable {
         Self(
           factor: factor, accident: .wrongScale, reason: "factor \(text(of: factor)): \(what)"))
     }
-    if step.updates.count == 1, let update = step.updates.first,
-      let rank = update.update.rank.map(Double.init), rank > 1, update.scale != 0
+    let (scales, ranks) = (
+      Set(step.updates.map(\.scale)), Set(step.updates.map(\.update.rank))
+    )
+    if scales.count == 1, ranks.count == 1, let scale = scales.first, scale != 0,
+      let rank = ranks.first?.map(Double.init), rank > 1
     {
-      let scale = update.scale
       add(rank.squareRoot(), "alpha / sqrt(r) instead of alpha / r")
       add(1 / rank.squareRoot(), "alpha / r instead of alpha / sqrt(r)")
       add(rank, "alpha instead of alpha / r")
       add(1 / scale, "the scale was left out: 1 instead of \(text(of: scale))")
       add(1 / (scale * rank), "alpha was left out: 1 / r instead of \(text(of: scale))")
     }
+    let weights = Set(step.updates.map(\.weight))
+    if weights.count == 1, let weight = weights.first, weight != 1, weight != 0 {
+      add(1 / weight, "the weight was left out: 1 instead of \(text(of: weight))")
+    }
     add(0.5, "the delta is halved")
     return all
+  }
+
+  /// What a factor that no known mistake gives says.
+  static func reason(of factor: Double) -> String {
+    "factor \(text(of: factor)) of the expected delta"
   }
 
   /// A factor in a message.
