@@ -22,7 +22,7 @@ struct ExtractTests {
     request.dialect = .kohya
     let error = surgeryError { _ = try request.run() }
     #expect(error?.id == "adapter.inexpressible" && error?.kind == .unsupported)
-    #expect(error?.tensor == "layer.0.positions" && error?.hint?.contains("--to peft") == true)
+    #expect(error?.tensor == "layer.0.positions" && error?.hint?.contains("--to compact") == true)
     #expect(folder.contents == ["base", "tuned"])
     request.selection = Selection(exclude: ["positions"])
     #expect(try request.run().modules.count == 4)

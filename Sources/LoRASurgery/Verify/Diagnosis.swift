@@ -137,8 +137,7 @@ struct Diagnosis: Sendable {
     }
     let share = Int(((left / squaredDelta).squareRoot() * 100).rounded())
     return (
-      .otherBase,
-      "tensor and base differ beyond the delta, by \(share) % of its norm: another base, or another adapter"
+      .otherBase, "differs beyond the delta, by \(share) % of its norm: another base or adapter"
     )
   }
 
