@@ -42,6 +42,8 @@ public struct Checkpoint: Sendable {
   public let tensors: [StoredTensor]
   /// The files that come along when a folder is written from this one.
   public let companions: [Companion]
+  /// What lies beside the tensors and does not come along: other weights, and folders that hold more than settings.
+  public let leftBehind: [String]
   /// The model's `config.json`, where there is one.
   public let config: JSONValue?
   /// What was read though it is unusual.
@@ -56,17 +58,20 @@ public struct Checkpoint: Sendable {
   ///   - layout: How its files lie on disk.
   ///   - files: The files of tensors, with their paths relative to the checkpoint's folder.
   ///   - companions: The files that come along.
+  ///   - leftBehind: What lies beside them and does not.
   ///   - config: The model's `config.json`.
   ///   - warnings: What was read though it is unusual.
   /// - Throws: `index.repeated` where two files have the same tensor.
   public init(
     path: String, layout: Layout, files: [(relativePath: String, file: TensorFile)],
-    companions: [Companion], config: JSONValue?, warnings: [String] = []
+    companions: [Companion], leftBehind: [String] = [], config: JSONValue?,
+    warnings: [String] = []
   ) throws(SurgeryError) {
     self.path = path
     self.layout = layout
     self.files = files
     self.companions = companions
+    self.leftBehind = leftBehind
     self.config = config
     self.warnings =
       files.flatMap { entry in

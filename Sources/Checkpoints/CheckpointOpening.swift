@@ -53,7 +53,7 @@ extension Checkpoint {
     }
     try self.init(
       path: folder.path, layout: .arrays, files: files,
-      companions: try folder.companions(besides: [NpzRecords.metadataMember]),
+      companions: folder.companions(besides: [NpzRecords.metadataMember]),
       config: try folder.json("config.json"))
   }
 
@@ -61,29 +61,32 @@ extension Checkpoint {
     let config = try folder.json("config.json")
     if let index = try folder.indexName() {
       let shards = try ShardIndex(folder: folder, name: index)
+      let beside = folder.surroundings(
+        of: Set(shards.files.map(\.relativePath)).union([index]))
       try self.init(
         path: folder.path, layout: .sharded(index: index), files: shards.files,
-        companions: try folder.companions(
-          besides: Set(shards.files.map(\.relativePath)).union([index])),
-        config: config, warnings: shards.warnings)
+        companions: beside.companions, leftBehind: beside.leftBehind, config: config,
+        warnings: shards.warnings)
     } else {
       let name = try folder.weightsName()
       let file = try TensorFile(opening: folder.path(of: name), limits: folder.limits)
+      let beside = folder.surroundings(of: [name])
       try self.init(
         path: folder.path, layout: .folder(file: name), files: [(name, file)],
-        companions: try folder.companions(besides: [name]), config: config)
+        companions: beside.companions, leftBehind: beside.leftBehind, config: config)
     }
   }
 
   /// The tensors of a pipeline's components are named `COMPONENT/NAME`.
   private init(pipeline folder: ModelFolder) throws(SurgeryError) {
     var files: [(relativePath: String, file: TensorFile)] = []
-    var companions = try folder.companions(besides: [])
+    var companions = folder.companions(besides: [])
+    var leftBehind: [String] = []
     var warnings: [String] = []
     for component in folder.folders {
       let inner = try ModelFolder(folder.path(of: component), limits: folder.limits)
       guard inner.hasWeights else {
-        companions += try inner.companions(besides: []).map { $0.inside(component) }
+        companions += inner.companions(besides: []).map { $0.inside(component) }
         continue
       }
       let model = try Checkpoint(model: inner)
@@ -97,6 +100,7 @@ extension Checkpoint {
         files.append(("\(component)/\(relativePath)", renamed))
       }
       companions += model.companions.map { $0.inside(component) }
+      leftBehind += model.leftBehind.map { "\(component)/\($0)" }
       if case .sharded(let index) = model.layout {
         companions.append(
           Companion(
@@ -104,8 +108,8 @@ extension Checkpoint {
       }
     }
     try self.init(
-      path: folder.path, layout: .pipeline, files: files, companions: companions, config: nil,
-      warnings: warnings)
+      path: folder.path, layout: .pipeline, files: files, companions: companions,
+      leftBehind: leftBehind, config: nil, warnings: warnings)
   }
 
   static func fileName(of path: String) -> String {

@@ -123,14 +123,50 @@ struct ModelFolder {
   /// More than tensor names have components.
   private static let maximumArrayDepth = 32
 
-  /// Every file that is no tensor file, and whatever lies in subfolders, to come along.
-  func companions(besides taken: Set<String>) throws(SurgeryError) -> [Checkpoint.Companion] {
-    names.filter { name in
-      !taken.contains(name) && FileFormat(extensionOf: name) == nil
-        && !name.hasSuffix(".index.json")
-        || name.hasSuffix(".pth.lora")
-    }.map { Checkpoint.Companion(relativePath: $0, path: path(of: $0)) }
+  /// The files of the folder itself that come along with its tensors: all but weights.
+  func companions(besides taken: Set<String>) -> [Checkpoint.Companion] {
+    names.filter { !taken.contains($0) && comesAlong($0) }
+      .map { Checkpoint.Companion(relativePath: $0, path: path(of: $0)) }
   }
+
+  /// The files that come along with a model, those in folders of settings too, as `1_Pooling/config.json`; and what does not.
+  ///
+  /// Other weights would be those of the old model, and a folder may hold anything.
+  ///
+  /// - Parameter taken: The model's own files of tensors and its index.
+  /// - Returns: The files, and the names of what stays behind; a folder's ends in a slash.
+  func surroundings(
+    of taken: Set<String>
+  ) -> (companions: [Checkpoint.Companion], leftBehind: [String]) {
+    var found = companions(besides: taken)
+    var left = names.filter { !taken.contains($0) && !comesAlong($0) }
+    for name in folders {
+      // A folder that may not be listed, as a disk's lost+found, is none of the model's.
+      if let inner = try? ModelFolder(path(of: name), limits: limits), inner.holdsOnlySettings {
+        found += inner.companions(besides: []).map { $0.inside(name) }
+      } else {
+        left.append(name + "/")
+      }
+    }
+    return (found, left)
+  }
+
+  private func comesAlong(_ name: String) -> Bool {
+    name.hasSuffix(".pth.lora")
+      || FileFormat(extensionOf: name) == nil && !name.hasSuffix(".index.json")
+        && !Self.foreignWeights.contains(FilePath(name).extension ?? "")
+  }
+
+  /// Endings of weights in the forms of other frameworks.
+  private static let foreignWeights: Set<String> = ["h5", "msgpack", "onnx", "ot", "tflite", "pb"]
+
+  private var holdsOnlySettings: Bool {
+    !names.isEmpty && folders.isEmpty
+      && names.allSatisfy { Self.settings.contains(FilePath($0).extension ?? "") }
+  }
+
+  /// Endings of the files that tell how a model is used.
+  private static let settings: Set<String> = ["json", "jinja", "txt", "model", "md", "py"]
 
   /// A JSON file of the folder, parsed strictly; `nil` where it is absent.
   func json(_ name: String) throws(SurgeryError) -> JSONValue? {

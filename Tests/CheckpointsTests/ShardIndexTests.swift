@@ -60,7 +60,7 @@ import Testing
     #expect(try model["b"]?.bytes() == [1, 2])
     #expect(model.config?["model_type"]?.text == "llama")
     #expect(model.companions.map(\.relativePath) == ["config.json", "tokenizer.json"])
-    #expect(model.warnings.isEmpty)
+    #expect(model.leftBehind == ["other.safetensors"] && model.warnings.isEmpty)
     try model.checkUnchanged()
   }
 

@@ -208,6 +208,15 @@ import Testing
     try Data(#"{"torch_dtype": "float32", "other": [1, 2]}"#.utf8)
       .write(to: URL(fileURLWithPath: folder + "/config.json"))
     try Data("words".utf8).write(to: URL(fileURLWithPath: folder + "/tokenizer.json"))
+    for name in [
+      "1_Pooling/config.json", "onnx/model.onnx", "tf_model.h5", "training_args.bin",
+      "checkpoint-5/config.json", "checkpoint-5/model.safetensors",
+    ] {
+      let place = URL(fileURLWithPath: folder + "/" + name)
+      try FileManager.default.createDirectory(
+        at: place.deletingLastPathComponent(), withIntermediateDirectories: true)
+      try Data("pooled".utf8).write(to: place)
+    }
     var request = pair.request()
     request.model = folder
     request.output = pair.scratch.file("out")
@@ -220,5 +229,14 @@ import Testing
     #expect(
       try String(contentsOfFile: request.output + "/tokenizer.json", encoding: .utf8) == "words")
     #expect(try Files.read(request.output)["layers.0.q.weight"]?.dtype == .bf16)
+    // What sentence-transformers keeps in a folder is part of the model; old weights and checkpoints are not.
+    let pooling = request.output + "/1_Pooling/config.json"
+    #expect(try String(contentsOfFile: pooling, encoding: .utf8) == "pooled")
+    let names = try FileManager.default.contentsOfDirectory(atPath: request.output).sorted()
+    #expect(names == ["1_Pooling", "config.json", "model.safetensors", "tokenizer.json"])
+    #expect(
+      report.warnings.contains {
+        $0.hasSuffix("tf_model.h5, training_args.bin, checkpoint-5/, onnx/")
+      }, "\(report.warnings)")
   }
 }

@@ -50,6 +50,17 @@ public struct OutputForm: Sendable, Codable, Hashable {
 }
 
 extension CheckpointPlan {
+  /// What of a model's folder does not come along to the output's, in words.
+  public func notesOnSurroundings(of source: Checkpoint) -> [String] {
+    if kind != .folder || source.leftBehind.isEmpty { return [] }
+    let names = source.leftBehind.prefix(8).joined(separator: ", ")
+    let more = source.leftBehind.count - 8
+    return [
+      "left behind, for they are other weights or more than settings: \(names)"
+        + (more > 0 ? " and \(more) more" : "")
+    ]
+  }
+
   /// Plans the output that holds a checkpoint's tensors, changed or not.
   ///
   /// A path with a known extension is one file. Any other path is a folder: of the source's layout (shards, components,

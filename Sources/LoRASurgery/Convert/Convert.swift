@@ -48,6 +48,7 @@ extension ConvertRequest {
       source, as: conversions.map(\.info), to: output, form: form, metadata: edited)
     let warnings =
       source.warnings + plan.leaveOutUnknownHashes() + plan.lostConfiguration(of: source)
+      + plan.notesOnSurroundings(of: source)
     if let part { return try run(part, of: source, conversions, plan, places, warnings, execution) }
     var finished = conversions.map(\.report)
     if !dryRun {

@@ -49,7 +49,7 @@ struct MergePlan {
     if output.kind == .folder, let configEdit {
       originalConfig = try output.apply(configEdit, of: model)
     }
-    warnings += output.leaveOutUnknownHashes()
+    warnings += output.leaveOutUnknownHashes() + output.notesOnSurroundings(of: model)
     layoutNotes = Self.layoutNotes(
       output.kind, companions: model.companions.map(\.relativePath),
       configChange: configEdit?.summary)

@@ -82,7 +82,9 @@ extension MergeRequest {
     var report = OperationReport(command: direction.rawValue, modules: reports)
     report.output = dryRun ? nil : self.output
     report.adapters = changes.reports
-    report.warnings = model.warnings + changes.warnings + changes.unrecordedWarnings
+    report.warnings =
+      model.warnings + changes.warnings + changes.unrecordedWarnings
+      + output.notesOnSurroundings(of: model)
     report.totals.bytesRead = model.byteCount + Int(reader.file.size)
     report.totals.bytesWritten = dryRun ? 0 : output.byteCount
     report.totals.measure(stopwatch)
