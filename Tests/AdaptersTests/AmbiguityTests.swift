@@ -81,6 +81,10 @@ struct AmbiguityTests {
     let stack = ["e.w": Tensor(3, 4, 4)]
     #expect(try files.outcome(experts(""), stack) == "adapter.ambiguous-orientation")
     #expect(try files.outcome(experts(#","peft_version":"0.21.2""#), stack).hasPrefix("read"))
+    let mxfp4 = [
+      "e.w_blocks": Tensor(3, 4, 2, dtype: "U8"), "e.w_scales": Tensor(3, 4, dtype: "U8"),
+    ]
+    #expect(try files.outcome(experts(""), mxfp4) == "adapter.quantised-base")
   }
 
   @Test func namesThatCollideWithUnderscoresAreAmbiguous() throws {

@@ -45,10 +45,11 @@ struct BaseNames: Sendable {
   /// Under which names quantised modules keep the codes of their weight: GPTQ and AWQ, compressed-tensors, HQQ, quanto.
   private static let codes = ["qweight", "weight_packed", "W_q", "weight._data"]
 
-  /// The codes that a quantised base has in place of the weight that a reference names; `nil` where it has none.
+  /// The codes that a quantised base has in place of the tensor that a reference names; `nil` where it has none.
   func codes(for reference: TargetReference) -> TensorName? {
-    guard reference.parameter == "weight" else { return nil }
-    for name in Self.codes {
+    // Stacked experts in MXFP4 keep theirs as `gate_up_proj_blocks`.
+    let blocks = ([reference.parameter] + reference.alternatives).map { "\($0)_blocks" }
+    for name in reference.parameter == "weight" ? Self.codes : blocks {
       var codes = reference
       codes.parameter = name
       if let found = candidates(for: codes).first?.entries.first { return found.tensor }
