@@ -62,7 +62,7 @@ struct ModelFolder {
       if found.count > 1 {
         throw SurgeryError(
           .data, "folder.ambiguous", "the folder has several files of tensors and no index",
-          file: path, found: found.prefix(4).joined(separator: ", "), hint: "name the file to use")
+          file: path, found: found.listed(limit: 4), hint: "name the file to use")
       }
       if let name = found.first { return name }
     }
@@ -86,7 +86,7 @@ struct ModelFolder {
     if found.count > 1 {
       throw SurgeryError(
         .data, "folder.ambiguous", "the folder has no weights, but several of its folders have",
-        file: path, found: found.prefix(4).map(\.path).joined(separator: ", "),
+        file: path, found: found.map(\.path).listed(limit: 4),
         hint: "name the folder to use")
     }
     return found.first

@@ -40,6 +40,15 @@ public enum DisplayText {
   }
 }
 
+extension Sequence<String> {
+  /// The first names of a list for a message, with the number of those left out.
+  package func listed(limit: Int = 10) -> String {
+    let all = Array(self)
+    let shown = all.prefix(limit).joined(separator: ", ")
+    return all.count > limit ? "\(shown) and \(all.count - limit) more" : shown
+  }
+}
+
 extension DefaultStringInterpolation {
   /// Appends a number and what it counts, given in the singular: `"\(1, counting: "tensor")"` is `1 tensor`.
   public mutating func appendInterpolation(_ number: some BinaryInteger, counting noun: String) {

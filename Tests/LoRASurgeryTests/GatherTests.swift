@@ -334,12 +334,7 @@ struct PartRefusalTests {
 
   @Test func tensorsThatAFileOfAPieceLacksAreNamed() throws {
     let models = try PartModels()
-    _ = try models.extraction(to: "adapter").run()
-    let pieces = try (1...2).map { number in
-      var request = models.merge("sharded", to: "pieces/")
-      request.part = try Part(number, of: 2)
-      return try #require(try request.run().output)
-    }
+    let pieces = try models.mergedPieces()
     for piece in pieces {
       try models.editManifest(of: piece + "/part.safetensors") { text in
         guard let shard = text.firstMatch(of: /"shard":\{[^}]*"name":"/) else { return text }
@@ -417,12 +412,7 @@ struct PartRefusalTests {
 
   @Test func aFileOutsideThePieceIsRefused() throws {
     let models = try PartModels()
-    _ = try models.extraction(to: "adapter").run()
-    let pieces = try (1...2).map { number in
-      var request = models.merge("sharded", to: "pieces/")
-      request.part = try Part(number, of: 2)
-      return try #require(try request.run().output)
-    }
+    let pieces = try models.mergedPieces()
     try models.editManifest(of: pieces[1] + "/part.safetensors") {
       $0.replacing(#""path":"model-"#, with: #""path":"../model-"#)
     }
@@ -468,6 +458,16 @@ struct PartModels {
     MergeRequest(
       model: folder(base), adapters: [WeightedAdapter(folder("adapter"), weight: 0.5)],
       output: folder(output))
+  }
+
+  /// The two pieces of a merge into the sharded base.
+  func mergedPieces() throws -> [String] {
+    _ = try extraction(to: "adapter").run()
+    return try (1...2).map { number in
+      var request = merge("sharded", to: "pieces/")
+      request.part = try Part(number, of: 2)
+      return try #require(try request.run().output)
+    }
   }
 
   /// Every file of an output with its bytes.

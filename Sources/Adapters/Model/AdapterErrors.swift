@@ -22,20 +22,4 @@ extension SurgeryError {
     Self(
       .unsupported, "adapter.\(id)", what, file: file, tensor: key, found: found, hint: hint)
   }
-
-  /// A base whose tensor holds codes of the weights, or integers (exit status 69).
-  static func quantisedBase(found: String) -> Self {
-    unsupportedAdapter(
-      "the base is quantised: it holds codes, not weights", id: "quantised-base", found: found,
-      hint: "merge into the model in its original precision, then quantise again")
-  }
-}
-
-extension Sequence<String> {
-  /// The first names of a list for a message, with the number of those left out.
-  func listed(limit: Int = 10) -> String {
-    let all = Array(self)
-    let shown = all.prefix(limit).joined(separator: ", ")
-    return all.count > limit ? "\(shown) and \(all.count - limit) more" : shown
-  }
 }

@@ -42,19 +42,10 @@ struct BaseNames: Sendable {
     return wrapped(trimmed)
   }
 
-  /// Under which names quantised modules keep the codes of their weight: GPTQ and AWQ, compressed-tensors, HQQ, quanto.
-  private static let codes = ["qweight", "weight_packed", "W_q", "weight._data"]
-
   /// The codes that a quantised base has in place of the tensor that a reference names; `nil` where it has none.
   func codes(for reference: TargetReference) -> TensorName? {
-    // Stacked experts in MXFP4 keep theirs as `gate_up_proj_blocks`.
-    let blocks = ([reference.parameter] + reference.alternatives).map { "\($0)_blocks" }
-    for name in reference.parameter == "weight" ? Self.codes : blocks {
-      var codes = reference
-      codes.parameter = name
-      if let found = candidates(for: codes).first?.entries.first { return found.tensor }
-    }
-    return nil
+    QuantisedBase.codes(of: reference).lazy
+      .compactMap { candidates(for: $0).first?.entries.first?.tensor }.first
   }
 
   private func found(_ reference: TargetReference, note: String? = nil) -> [Candidate] {

@@ -34,7 +34,7 @@ struct ModuleFitting {
     for entry in candidate.entries {
       guard let stored = try source(entry.tensor) else { continue }
       guard stored.info.dtype.isFloatingPoint else {
-        throw .quantisedBase(found: "\(stored.info.dtype) in \(entry.tensor.text)")
+        throw QuantisedBase.error(found: "\(stored.info.dtype) in \(entry.tensor.text)")
       }
       var update = module.update
       if let whole {

@@ -151,7 +151,8 @@ struct Resolver {
     guard isKnown else {
       if module.isOptional { return }
       if !allowsUnmatched, let codes = names.codes(for: options.renamed(module.target)) {
-        throw .quantisedBase(found: "\(codes.text) in place of \(module.target.tensorName)")
+        throw QuantisedBase.error(
+          found: "\(codes.text) in place of \(module.target.tensorName)")
       }
       missing.append((module.target.tensorName, key))
       return

@@ -53,11 +53,9 @@ extension CheckpointPlan {
   /// What of a model's folder does not come along to the output's, in words.
   public func notesOnSurroundings(of source: Checkpoint) -> [String] {
     if kind != .folder || source.leftBehind.isEmpty { return [] }
-    let names = source.leftBehind.prefix(8).joined(separator: ", ")
-    let more = source.leftBehind.count - 8
     return [
-      "left behind, for they are other weights or more than settings: \(names)"
-        + (more > 0 ? " and \(more) more" : "")
+      "left behind, for they are other weights or more than settings: "
+        + source.leftBehind.listed(limit: 8)
     ]
   }
 

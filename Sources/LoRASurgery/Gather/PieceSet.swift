@@ -48,11 +48,10 @@ struct PieceSet {
     let present = Set(pieces.map(\.manifest.part.number))
     let missing = (1...count).filter { !present.contains($0) }
     guard missing.isEmpty else {
-      let named = missing.prefix(8).map { "\($0)/\(count)" }.joined(separator: ", ")
       throw SurgeryError(
         .missingInput, "part.missing",
-        "\(missing.count == 1 ? "a part is" : "\(missing.count, counting: "part") are") missing: \(named)"
-          + (missing.count > 8 ? ", …" : ""),
+        "\(missing.count == 1 ? "a part is" : "\(missing.count, counting: "part") are") missing: "
+          + missing.map { "\($0)/\(count)" }.listed(limit: 8),
         expected: "\(count, counting: "part")", found: "\(present.count)",
         hint: "run the command of the missing parts again")
     }

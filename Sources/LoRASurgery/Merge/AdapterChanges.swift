@@ -86,7 +86,7 @@ struct AdapterChanges {
           continue
         }
         applied += count
-        try QuantisedBase.refuse(tensor, in: model)
+        try QuantisedBase.refuse(tensor.name, in: model)
         updates[tensor.name, default: []].append(
           WeightedUpdates(
             updates: tensor, weight: weighted.weight * factor(for: tensor.name), adapter: position))
@@ -169,32 +169,5 @@ private struct ScaleRules {
 
   func rule(for name: TensorName) -> (index: Int, factor: Double)? {
     rules.firstIndex { $0.pattern.matches(name.text) }.map { ($0, rules[$0].factor) }
-  }
-}
-
-/// Recognises bases whose tensors are not the weights themselves but codes of them.
-enum QuantisedBase {
-  /// Names beside a weight that only quantised models have: bitsandbytes, float8 with scales, GPTQ and AWQ.
-  private static let companions = [
-    "weight_scale", "weight_scale_inv", "scale_weight", "weight.absmax", "weight.quant_map", "SCB",
-    "qweight", "qzeros", "weight_scale_2",
-  ]
-
-  /// Fails where a tensor to change has such a companion.
-  ///
-  /// Dequantising will go here: the update would then apply to the decoded weight.
-  ///
-  /// - Throws: `merge.quantised`.
-  static func refuse(_ tensor: TensorUpdates, in model: Checkpoint) throws(SurgeryError) {
-    let name = tensor.name.text
-    let module = name.hasSuffix(".weight") ? String(name.dropLast(7)) : name
-    for companion in companions {
-      guard let found = model[TensorName("\(module).\(companion)")] else { continue }
-      throw SurgeryError(
-        .unsupported, "merge.quantised",
-        "the base is quantised: the tensor holds codes, not weights",
-        file: model.path, tensor: name, found: "\(found.name) beside it",
-        hint: "merge into the model in its original precision, then quantise again")
-    }
   }
 }

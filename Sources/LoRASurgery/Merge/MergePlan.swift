@@ -72,7 +72,7 @@ struct MergePlan {
     if companions.isEmpty { return [] }
     return [
       "a single file leaves out \(companions.count, counting: "file") beside the tensors: "
-        + companions.sorted().prefix(8).joined(separator: ", ")
+        + companions.sorted().listed(limit: 8)
     ]
   }
 }

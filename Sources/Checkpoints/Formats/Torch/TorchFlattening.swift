@@ -65,8 +65,7 @@ struct TorchFlattening {
   }
 
   private static func sample(_ names: [String]) -> String {
-    names.prefix(3).map { DisplayText.escaped($0, limit: 60) }.joined(separator: ", ")
-      + (names.count > 3 ? ", …" : "")
+    names.map { DisplayText.escaped($0, limit: 60) }.listed(limit: 3)
   }
 
   private func checkNotBare(isEmpty: Bool) throws(SurgeryError) {

@@ -67,11 +67,11 @@ struct TorchTensors {
       }
     }
     guard !shared.isEmpty else { return (tensors, []) }
-    let sample = shared.prefix(3).joined(separator: ", ") + (shared.count > 3 ? ", …" : "")
     return (
       tensors,
       [
-        "\(shared.count, counting: "tensor") in the storage of another (tied weights or views): \(sample)"
+        "\(shared.count, counting: "tensor") in the storage of another (tied weights or views): "
+          + shared.listed(limit: 3)
       ]
     )
   }
