@@ -54,7 +54,7 @@ extension CheckpointPlan {
   public func notesOnSurroundings(of source: Checkpoint) -> [String] {
     if kind != .folder || source.leftBehind.isEmpty { return [] }
     return [
-      "left behind, for they are other weights or more than settings: "
+      "not copied, for they are neither the model's tensors nor its settings: "
         + source.leftBehind.listed(limit: 8)
     ]
   }
