@@ -66,7 +66,7 @@ public struct CompareRequest: Sendable, Codable {
     let difference = all.reduce(0) { $0 + $1.squaredDifference }
     return CompareReport(
       modules: all.map(\.comparison),
-      relativeError: total > 0 ? (difference / total).squareRoot() : difference.squareRoot(),
+      relativeError: PairSums.relativeError(difference, of: total),
       equal: all.allSatisfy(\.comparison.passes), warnings: warnings)
   }
 
@@ -202,11 +202,15 @@ struct PairSums: Sendable {
     if squaredDifference.isNaN { squaredDifference = .infinity }
     comparison.maximumDifference = largest
     if format != nil { comparison.maximumUnits = mostUnits }
-    comparison.relativeError =
-      squaredSecond > 0
-      ? (squaredDifference / squaredSecond).squareRoot() : squaredDifference.squareRoot()
-    let norms = (squaredFirst * squaredSecond).squareRoot()
-    comparison.cosine = norms > 0 ? product / norms : nil
+    comparison.relativeError = Self.relativeError(squaredDifference, of: squaredSecond)
+    let norms = squaredFirst.squareRoot() * squaredSecond.squareRoot()
+    comparison.cosine = norms > 0 && norms.isFinite ? product / norms : nil
+  }
+
+  /// The root of a ratio of squares, of zero that of the difference itself; infinite where either is no measure.
+  static func relativeError(_ squaredDifference: Double, of squared: Double) -> Double {
+    let ratio = squared > 0 ? squaredDifference / squared : squaredDifference
+    return ratio.isNaN ? .infinity : ratio.squareRoot()
   }
 }
 
