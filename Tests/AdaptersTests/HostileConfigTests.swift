@@ -132,7 +132,7 @@ struct HostileConfigTests {
     let model = try Checkpoint(opening: try files.write("b.safetensors", base))
     let resolved = try Adapter(opening: path).resolved(against: model)
     let error = #expect(throws: SurgeryError.self) {
-      _ = try resolved.tensors[0].loaded(as: Float.self)
+      _ = try TensorChange<Float>(resolved.tensors[0].planned(), .merge)
     }
     #expect(error?.id == "adapter.non-finite")
     #expect(error?.found?.contains("element 3") == true)

@@ -97,7 +97,7 @@ struct InversionTests {
     let base = try Checkpoint(opening: try files.write("b.safetensors", ["q.weight": Tensor(3, 3)]))
     let resolved = try Adapter(opening: path).resolved(against: base)
     let error = #expect(throws: SurgeryError.self) {
-      _ = try resolved.tensors[0].loaded(as: Double.self)
+      _ = try TensorChange<Double>(resolved.tensors[0].planned(), .merge)
     }
     #expect(error?.id == "adapter.rotation" && error?.kind == .data)
     #expect(error?.tensor == "base_model.model.\(name)")
@@ -114,7 +114,7 @@ struct InversionTests {
     let base = try Checkpoint(opening: try files.write("b.safetensors", ["q.weight": Tensor(2, 2)]))
     let resolved = try Adapter(opening: path).resolved(against: base)
     let error = #expect(throws: SurgeryError.self) {
-      _ = try resolved.tensors[0].loaded(as: Double.self)
+      _ = try TensorChange<Double>(resolved.tensors[0].planned(), .merge)
     }
     #expect(error?.id == "adapter.shape")
     #expect(error?.tensor == "base_model.model.q.shira_indices")

@@ -23,7 +23,8 @@ enum Merging {
     _ tensor: TensorUpdates, _ source: StoredTensor, weight: Double, as: Scalar.Type,
     using generator: inout some RandomNumberGenerator, inverse: Bool = false
   ) throws -> [Double] {
-    let loaded = try tensor.loaded(as: Scalar.self)
+    let change = try TensorChange<Scalar>(
+      tensor.planned(weight: weight), inverse ? .unmerge : .merge)
     let values = try widened(source)
     let columns = tensor.storedColumns
     var result: [Double] = []
@@ -36,11 +37,7 @@ enum Merging {
       var block = Matrix<Scalar>(
         rows: count, columns: columns,
         elements: values[(row * columns)..<((row + count) * columns)].map { Scalar($0) })
-      if inverse {
-        try loaded.unapply(to: &block, rows: row..<(row + count), weight: weight)
-      } else {
-        loaded.apply(to: &block, rows: row..<(row + count), weight: weight)
-      }
+      try change.apply(to: &block, rows: row..<(row + count))
       result += block.elements.map { Double($0) }
       row += count
     }

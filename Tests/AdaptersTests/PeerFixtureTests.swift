@@ -47,22 +47,28 @@ struct PeerFixtureTests {
       let merged = try Merging.merged(
         tensor, tensor.source, weight: weight, as: Double.self, using: &generator)
       let before = try Merging.widened(tensor.source)
-      let loaded = try tensor.loaded(as: Double.self)
-      let delta = loaded.delta(rows: 0..<tensor.storedRows)
-      #expect((delta != nil) == tensor.isAdditive)
-      if let delta {
-        let sum = zip(before, delta.elements).map { $0 + weight * $1 }
+      let updates = tensor.planned(weight: weight)
+      for update in updates.map(\.update) {
+        let delta = try update.loaded(scale: 1, as: Double.self)
+          .delta(rows: 0..<update.rows, columns: 0..<update.columns)
+        #expect((delta != nil) == update.isAdditive)
+      }
+      if tensor.isAdditive {
+        var delta = Matrix<Double>(rows: tensor.storedRows, columns: tensor.storedColumns)
+        try TensorChange(updates, .merge).addDelta(to: &delta, rows: 0..<tensor.storedRows)
+        let sum = zip(before, delta.elements).map { $0 + $1 }
         #expect(Merging.largestDifference(sum, merged) < 1e-12)
       }
+      let inverse = try TensorChange<Double>(updates, .unmerge)
       var block = Matrix(
         rows: tensor.storedRows, columns: tensor.storedColumns, elements: merged)
       if tensor.updates.allSatisfy({ $0.update.inversion == .possible }) {
-        try loaded.unapply(to: &block, rows: 0..<tensor.storedRows, weight: weight)
+        try inverse.apply(to: &block, rows: 0..<tensor.storedRows)
         #expect(Merging.largestDifference(block.elements, before) < 1e-9, "\(tensor.name)")
       } else {
         #expect(tensor.obstacleToUnmerging != nil)
         #expect(throws: SurgeryError.self) {
-          try loaded.unapply(to: &block, rows: 0..<tensor.storedRows, weight: weight)
+          try inverse.apply(to: &block, rows: 0..<tensor.storedRows)
         }
       }
     }

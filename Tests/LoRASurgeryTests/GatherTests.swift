@@ -1,3 +1,4 @@
+import Adapters
 import Checkpoints
 import Foundation
 import LoRASurgery
@@ -141,7 +142,7 @@ struct GatherTests {
     extraction.ranks.budget = .share(0.1)
     extraction.part = try Part(1, of: 2)
     #expect(surgeryError { _ = try extraction.run() }?.id == "part.budget")
-    for direction in [MergeRequest.Direction.merge, .unmerge] {
+    for direction in [MergeDirection.merge, .unmerge] {
       var merge = MergeRequest(
         direction, model: models.folder("base"), adapters: [], output: models.folder("piece"))
       merge.undo = models.folder("undo")

@@ -1,3 +1,4 @@
+import Adapters
 import Checkpoints
 import Foundation
 import LoRASurgery
@@ -187,7 +188,7 @@ struct Pair {
     }
   }
 
-  func request(_ direction: MergeRequest.Direction = .merge) -> MergeRequest {
+  func request(_ direction: MergeDirection = .merge) -> MergeRequest {
     direction == .merge
       ? MergeRequest(model: base, adapters: [WeightedAdapter(adapter)], output: merged)
       : MergeRequest(

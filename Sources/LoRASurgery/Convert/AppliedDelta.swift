@@ -19,7 +19,7 @@ struct AppliedDelta: BlockedMatrix {
   ///
   /// - Throws: What reading the factors throws.
   init(_ tensor: TensorUpdates, interruption: Interruption) throws(SurgeryError) {
-    let loaded = try tensor.loaded(as: Double.self)
+    let change = try TensorChange<Double>(tensor.planned(), .merge)
     let (height, width) = (tensor.storedRows, tensor.storedColumns)
     rows = height
     columns = width
@@ -27,7 +27,9 @@ struct AppliedDelta: BlockedMatrix {
     if tensor.isAdditive {
       blockRows = Self.rowsPerBlock(width)
       form = { (range) throws(SurgeryError) in
-        loaded.delta(rows: range) ?? Matrix(rows: range.count, columns: width)
+        var delta = Matrix<Double>(rows: range.count, columns: width)
+        change.addDelta(to: &delta, rows: range)
+        return delta
       }
     } else {
       // A change that needs whole columns takes the tensor as one block.
@@ -40,7 +42,7 @@ struct AppliedDelta: BlockedMatrix {
           try reader.read(from: range.lowerBound * width, into: &values)
         }
         var after = before
-        loaded.apply(to: &after, rows: range)
+        try change.apply(to: &after, rows: range)
         after.withElements { values in
           for index in values.indices { values[index] -= before.elements[index] }
         }

@@ -42,7 +42,7 @@ extension TensorUpdates {
     var reader = try ElementReader<Double>(source, capacity: info.shape.elementCount)
     var values = Matrix<Double>(rows: storedRows, columns: storedColumns)
     try values.withElements { (span) throws(SurgeryError) in try reader.read(from: 0, into: &span) }
-    try loaded(as: Double.self).apply(to: &values, rows: 0..<storedRows)
+    try TensorChange(planned(), .merge).apply(to: &values, rows: 0..<storedRows)
     return try spool.store(values, as: info.dtype, shape: info.shape).tensor.renamed(name)
   }
 }

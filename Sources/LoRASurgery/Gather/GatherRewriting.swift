@@ -1,3 +1,4 @@
+import Adapters
 import Checkpoints
 import Tensors
 
@@ -28,7 +29,7 @@ extension GatherRequest {
     var report = OperationReport(command: "gather", modules: entries.map(\.report))
     report.adapters = origin.adapters
     report.warnings = pieces.manifest.warnings
-    if let direction = MergeRequest.Direction(rawValue: pieces.manifest.command) {
+    if let direction = MergeDirection(rawValue: pieces.manifest.command) {
       report.warnings += MergePlan.layoutNotes(
         plan.kind, companions: origin.companions, configChange: origin.configChange)
       report.warnings += report.mergeWarnings(direction)

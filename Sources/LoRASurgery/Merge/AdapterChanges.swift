@@ -10,13 +10,7 @@ struct WeightedUpdates: Sendable {
   var adapter: Int
 
   /// The changes as the steps of a merge take them.
-  var planned: [PlannedUpdate] {
-    updates.updates.map {
-      PlannedUpdate(
-        update: $0.update, scale: $0.scale, rows: $0.rows, weight: weight,
-        isTransposed: updates.isTransposed, adapter: adapter)
-    }
-  }
+  var planned: [PlannedUpdate] { updates.planned(weight: weight, adapter: adapter) }
 }
 
 /// What all adapters of a request do to a model.

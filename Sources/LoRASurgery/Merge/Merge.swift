@@ -142,7 +142,7 @@ extension OperationReport {
   }
 
   /// What the user should know of the sums of a merge or its inverse.
-  func mergeWarnings(_ direction: MergeRequest.Direction) -> [String] {
+  func mergeWarnings(_ direction: MergeDirection) -> [String] {
     if direction == .merge { return lowPrecisionWarnings }
     return lowPrecisionWarnings + [
       "what rounding lost when merging stays lost: \(roundedElements, counting: "element") of the changed tensors "

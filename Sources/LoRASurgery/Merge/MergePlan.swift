@@ -85,13 +85,13 @@ struct PlannedRewrite {
   let info: TensorInfo
   private let updates: [PlannedUpdate]
   private let storedRows: Int?
-  private let direction: TensorStep.Direction
+  private let direction: MergeDirection
   let report: TensorReport
 
   init(
     _ tensor: StoredTensor, _ changes: [WeightedUpdates], _ request: MergeRequest
   ) throws(SurgeryError) {
-    let direction: TensorStep.Direction = request.direction == .merge ? .merge : .unmerge
+    let direction = request.direction
     var source = tensor
     var report = TensorReport(tensor.name, .copied, shape: tensor.info.shape)
     var updates: [PlannedUpdate] = []

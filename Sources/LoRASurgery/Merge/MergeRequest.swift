@@ -32,16 +32,8 @@ public struct ScaleRule: Sendable, Codable, Hashable {
 
 /// Adds adapters to a model, or takes them out of one.
 public struct MergeRequest: Sendable, Codable {
-  /// The direction of the operation.
-  public enum Direction: String, Sendable, Codable {
-    /// `W + weight · scale · up · down`.
-    case merge
-    /// `W - weight · scale · up · down`, the inverse.
-    case unmerge
-  }
-
   /// Whether adapters are put in or taken out.
-  public var direction: Direction
+  public var direction: MergeDirection
   /// The model to start from: file or folder.
   public var model: String
   /// The adapters, in the order in which they are applied; taking out goes the other way.
@@ -81,7 +73,7 @@ public struct MergeRequest: Sendable, Codable {
   ///   - adapters: The adapters.
   ///   - output: Where the result goes.
   public init(
-    _ direction: Direction = .merge, model: String, adapters: [WeightedAdapter], output: String
+    _ direction: MergeDirection = .merge, model: String, adapters: [WeightedAdapter], output: String
   ) {
     self.direction = direction
     self.model = model

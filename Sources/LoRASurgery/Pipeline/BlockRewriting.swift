@@ -17,7 +17,7 @@ struct BlockRewriting<Scalar: BLASScalar> {
   init(_ step: TensorStep, _ arithmetic: Arithmetic) throws(SurgeryError) {
     self.step = step
     geometry = step.geometry
-    change = try TensorChange(step)
+    change = try TensorChange(step.updates, step.direction)
     let source = step.source.info.dtype
     guard source.isNumeric, step.dtype.isNumeric, let sourceSize = source.bytesPerElement,
       let targetSize = step.dtype.bytesPerElement

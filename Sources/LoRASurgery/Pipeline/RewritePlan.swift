@@ -3,31 +3,8 @@ import Checkpoints
 import LinearAlgebra
 import Tensors
 
-/// One update of a tensor, ready to be applied.
-struct PlannedUpdate: Sendable {
-  var update: any Update
-  /// The module's final scale.
-  var scale: Double
-  /// The rows of the target's `out x in` matrix that it changes.
-  var rows: Range<Int>
-  /// The user's weight of the adapter, with what `--scale-for` says of the tensor.
-  var weight: Double
-  /// Whether the tensor stores the transpose of the update's matrix.
-  var isTransposed = false
-  /// The position of its adapter among those of the request.
-  var adapter = 0
-
-  /// How much of the stored matrix must be at hand at once.
-  var need: BlockNeed { isTransposed ? update.need.transposed : update.need }
-}
-
 /// What happens to one tensor on its way from an input to an output.
 struct TensorStep: Sendable {
-  /// Whether updates are put in or taken out.
-  enum Direction: Sendable, Hashable {
-    case merge, unmerge
-  }
-
   /// The tensor to read.
   var source: StoredTensor
   /// Where it goes.
@@ -36,7 +13,8 @@ struct TensorStep: Sendable {
   var dtype: DType
   /// The updates, in the order in which they were named.
   var updates: [PlannedUpdate] = []
-  var direction = Direction.merge
+  /// Whether the updates are put in or taken out.
+  var direction = MergeDirection.merge
   /// Rows of the stored matrix, where they are not the first dimension.
   var storedRows: Int?
 

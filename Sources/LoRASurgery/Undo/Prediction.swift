@@ -14,9 +14,7 @@ struct BasePrediction<Scalar: BLASScalar>: Sendable {
   /// - Parameter step: The step that merged or would unmerge; its updates are subtracted.
   /// - Throws: What reading throws; `adapter.non-finite`.
   init(_ step: TensorStep) throws(SurgeryError) {
-    var inverse = step
-    inverse.direction = .unmerge
-    change = try TensorChange(inverse)
+    change = try TensorChange(step.updates, .unmerge)
     rounding = BlockRounding(source: step.dtype, target: step.dtype, stochastic: nil)
     geometry = step.geometry
   }

@@ -1,3 +1,4 @@
+import Adapters
 import ArgumentParser
 import LoRASurgery
 import Tensors
@@ -21,7 +22,7 @@ struct MergeOptions: ParsableArguments {
   @OptionGroup(title: "Means and messages") var common: CommonOptions
 
   func request(
-    _ direction: MergeRequest.Direction, rounding: RoundingMode = .nearest, model: String,
+    _ direction: MergeDirection, rounding: RoundingMode = .nearest, model: String,
     adapters weighted: [WeightedAdapter], undo: String?
   ) throws -> MergeRequest {
     var request = MergeRequest(

@@ -1,21 +1,67 @@
-import Adapters
-import LinearAlgebra
-import Tensors
+public import LinearAlgebra
+public import Tensors
+
+/// Whether an adapter is put into a model or taken out of it.
+public enum MergeDirection: String, Sendable, Codable {
+  /// `W + weight · scale · up · down`.
+  case merge
+  /// `W - weight · scale · up · down`, the inverse.
+  case unmerge
+}
+
+/// One update of a stored tensor, ready to be applied.
+public struct PlannedUpdate: Sendable {
+  /// The change, in `out x in` orientation.
+  public var update: any Update
+  /// The module's final scale.
+  public var scale: Double
+  /// The rows of the target's `out x in` matrix that it changes.
+  public var rows: Range<Int>
+  /// The user's weight of the adapter at this tensor.
+  public var weight: Double
+  /// Whether the tensor stores the transpose of the update's matrix.
+  public var isTransposed: Bool
+  /// The position of its adapter among those that are applied together.
+  public var adapter: Int
+
+  /// How much of the stored matrix must be at hand at once.
+  public var need: BlockNeed { isTransposed ? update.need.transposed : update.need }
+}
+
+extension TensorUpdates {
+  /// The changes of this tensor, ready to be applied.
+  ///
+  /// - Parameters:
+  ///   - weight: The user's weight of the adapter at this tensor.
+  ///   - adapter: The position of the adapter among those that are applied together.
+  /// - Returns: The changes in the order in which a merge applies them.
+  public func planned(weight: Double = 1, adapter: Int = 0) -> [PlannedUpdate] {
+    updates.map {
+      PlannedUpdate(
+        update: $0.update, scale: $0.scale, rows: $0.rows, weight: weight,
+        isTransposed: isTransposed, adapter: adapter)
+    }
+  }
+}
 
 /// All updates of one tensor with their factors in memory, applied to blocks of rows of the stored matrix.
-struct TensorChange<Scalar: BLASScalar>: Sendable {
+public struct TensorChange<Scalar: BLASScalar>: Sendable {
   private let parts: [(loaded: any LoadedUpdate<Scalar>, planned: PlannedUpdate)]
-  private let direction: TensorStep.Direction
+  private let direction: MergeDirection
 
   /// Reads the factors.
   ///
+  /// - Parameters:
+  ///   - updates: The updates, in the order in which they are merged; taking out goes the other way.
+  ///   - direction: Whether they are put in or taken out.
   /// - Throws: What reading throws; `adapter.non-finite`.
-  init(_ step: TensorStep) throws(SurgeryError) {
+  /// - Complexity: The size of the factors.
+  public init(_ updates: [PlannedUpdate], _ direction: MergeDirection) throws(SurgeryError) {
     var parts: [(loaded: any LoadedUpdate<Scalar>, planned: PlannedUpdate)] = []
-    for planned in step.updates {
+    for planned in updates {
       parts.append((try planned.update.loaded(scale: planned.scale, as: Scalar.self), planned))
     }
-    direction = step.direction
+    self.direction = direction
     self.parts = direction == .merge ? parts : parts.reversed()
   }
 
@@ -24,7 +70,7 @@ struct TensorChange<Scalar: BLASScalar>: Sendable {
   /// - Parameters:
   ///   - delta: `rows.count` rows of the stored matrix.
   ///   - rows: Which stored rows.
-  func addDelta(to delta: inout Matrix<Scalar>, rows: Range<Int>) {
+  public func addDelta(to delta: inout Matrix<Scalar>, rows: Range<Int>) {
     for (loaded, planned) in parts {
       let weight = direction == .merge ? planned.weight : -planned.weight
       guard planned.isTransposed else {
@@ -49,7 +95,7 @@ struct TensorChange<Scalar: BLASScalar>: Sendable {
   ///   - target: Receives as many elements of the same type.
   ///   - rows: Which stored rows.
   /// - Returns: What was done, or `nil` where it cannot and nothing was done.
-  func add(
+  public func add(
     to source: RawSpan, of dtype: DType, into target: inout MutableRawSpan, rows: Range<Int>
   ) -> AdditionSums? {
     guard let (loaded, planned) = parts.first, parts.count == 1, !planned.isTransposed,
@@ -68,7 +114,7 @@ struct TensorChange<Scalar: BLASScalar>: Sendable {
   ///   - block: Whole rows of the stored matrix, or all of it where an update needs that.
   ///   - rows: Which stored rows.
   /// - Throws: `adapter.not-invertible`.
-  func apply(to block: inout Matrix<Scalar>, rows: Range<Int>) throws(SurgeryError) {
+  public func apply(to block: inout Matrix<Scalar>, rows: Range<Int>) throws(SurgeryError) {
     let columns = 0..<block.columns
     for (loaded, planned) in parts {
       if planned.isTransposed { block = block.transposed() }
@@ -99,22 +145,15 @@ struct TensorChange<Scalar: BLASScalar>: Sendable {
     if common == outputs { return try body(&block, own, inputs) }
     let inside =
       common.lowerBound - outputs.lowerBound..<common.upperBound - outputs.lowerBound
-    var part = block.rows(inside)
+    var part = block.block(rows: inside, columns: 0..<block.columns)
     try body(&part, own, inputs)
     block.replaceRows(from: inside.lowerBound, with: part)
   }
 }
 
 extension Matrix {
-  /// A copy of some rows.
-  fileprivate func rows(_ range: Range<Int>) -> Matrix {
-    Matrix(
-      rows: range.count, columns: columns,
-      elements: Array(elements[range.lowerBound * columns..<range.upperBound * columns]))
-  }
-
-  /// Puts the rows of another matrix of the same width in place of some of this one's.
-  fileprivate mutating func replaceRows(from first: Int, with other: Matrix) {
+  /// Overwrites rows with those of a matrix of equal width.
+  mutating func replaceRows(from first: Int, with other: Matrix) {
     let start = first * columns
     withElements { copyElements(other.elements.span, to: &$0, at: start) }
   }
