@@ -81,6 +81,33 @@ struct ExtractTests {
     #expect(try request.run().totals.capturedEnergy ?? 0 > 0.999)
   }
 
+  /// The large matrix, which no SVD could take, is not reached: its work would be lost.
+  @Test func whatTheDialectCannotNameIsRefusedBeforeAnythingIsFactored() throws {
+    let folder = try TemporaryFolder()
+    let (base, tuned) = (folder("base.safetensors"), folder("tuned.safetensors"))
+    for (path, value) in [(base, 0.0), (tuned, .nan)] {
+      try TestModels.write(
+        [
+          TestTensor(
+            name: "mixer.in_proj.weight", shape: [64, 64],
+            values: [Double](repeating: value, count: 64 * 64)),
+          TestTensor(
+            name: "mixer.A_log", shape: [4, 4], values: (0..<16).map { $0 == 0 ? value : 1 }),
+          TestTensor(
+            name: "mixer.B_log", shape: [4, 4], values: [Double](repeating: 1, count: 16)),
+        ], to: path)
+    }
+    var request = ExtractRequest(
+      base: base, tuned: tuned, output: folder("adapter"), ranks: RankOptions(rank: 1))
+    let refused = surgeryError { _ = try request.run() }
+    #expect(refused?.id == "adapter.inexpressible" && refused?.tensor == "mixer.A_log")
+    request.part = try Part(1, of: 1)
+    #expect(surgeryError { _ = try request.run() }?.id == "adapter.inexpressible")
+    request.part = nil
+    request.selection = Selection(exclude: ["A_log"])
+    #expect(surgeryError { _ = try request.run() }?.tensor == "mixer.in_proj.weight")
+  }
+
   @Test(arguments: [ExtractRequest.Method.randomized, .exact], [Precision.float32, .float64])
   func aDeltaOfTheAskedRankComesBackWhole(
     method: ExtractRequest.Method, precision: Precision

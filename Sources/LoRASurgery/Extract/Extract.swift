@@ -32,14 +32,12 @@ extension ExtractRequest {
     report.totals.bytesRead = base.byteCount + tuned.byteCount
     if !dryRun {
       try Self.checkDifference(extracted, tuned: self.tuned)
-      let architecture = Architecture(of: base)
       try write(
-        extracted, baseName: base.config?["_name_or_path"]?.text,
+        extracted, baseName: plan.baseName,
         fingerprint: form.dialect == .compact
           ? try BaseFingerprint(
             of: base, tensors: extracted.filter { $0.content != nil }.map(\.report.tensor)) : nil,
-        isTransposed: { architecture.isTransposed($0) ?? false }, inputs: inputs, into: &report,
-        execution)
+        isTransposed: plan.isTransposed, inputs: inputs, into: &report, execution)
     }
     report.totals.measure(stopwatch)
     return report
@@ -59,7 +57,20 @@ extension ExtractRequest {
       plan: plan, execution: execution,
       factoring: TensorFactoring(
         request: self, dialect: form.dialect, spool: spool, execution: execution)
-    ).run()
+    ).run { (isChanged) throws(SurgeryError) in
+      var standIns: [ExtractedTensor] = []
+      for (pair, isChanged) in zip(plan.pairs, isChanged) where isChanged {
+        if let standIn = try ExtractedTensor(
+          standingFor: pair, dialect: form.dialect, spool: spool)
+        {
+          standIns.append(standIn)
+        }
+      }
+      _ = try laidOut(
+        try adapter(
+          of: standIns, dialect: form.dialect, baseName: plan.baseName, fingerprint: nil,
+          isTransposed: plan.isTransposed))
+    }
   }
 
   /// Fails where nothing was found to extract.
@@ -84,22 +95,28 @@ extension ExtractRequest {
     let adapter = try adapter(
       of: extracted, dialect: form.dialect, baseName: baseName, fingerprint: fingerprint,
       isTransposed: isTransposed)
-    let writing: AdapterPlan
-    do throws(SurgeryError) {
-      writing = try adapter.plan(to: output, options: form.options(dtype: dtype))
-    } catch {
-      var error = error
-      if error.id == "adapter.inexpressible" {
-        error.hint =
-          "--embeddings skip, --others skip or --exclude leave such tensors out; --to compact holds them all"
-      }
-      throw error
-    }
+    let writing = try laidOut(adapter)
     try writing.write(replacing: force, inputs: inputs, execution)
     report.output = output
     report.warnings += writing.notes
     report.totals.bytesWritten = try writing.writtenBytes()
     report.totals.parameters = adapter.parameterCount
+  }
+
+  /// The adapter in the form of the output.
+  ///
+  /// - Throws: `adapter.inexpressible` with what leaves the tensor out.
+  private func laidOut(_ adapter: Adapter) throws(SurgeryError) -> AdapterPlan {
+    do throws(SurgeryError) {
+      return try adapter.plan(to: output, options: try form.options(dtype: dtype))
+    } catch {
+      var error = error
+      if error.id == "adapter.inexpressible" {
+        error.hint =
+          "--embeddings skip, --experts skip, --others skip or --exclude leave such tensors out; --to compact holds them all"
+      }
+      throw error
+    }
   }
 
   private func adapter(
@@ -156,83 +173,5 @@ extension OperationReport {
     self.warnings =
       warnings
       + TensorWarnings.lines(extracted.lazy.map { ($0.report.tensor, $0.warning) })
-  }
-}
-
-/// Runs the search and the fit of all tensors on all workers, with one budget between them where there is one.
-struct Extraction {
-  let plan: ExtractPlan
-  let execution: Execution
-  let factoring: TensorFactoring
-
-  func run() throws(SurgeryError) -> [ExtractedTensor] {
-    execution.progress.begin("extracting", total: 2 * plan.byteCount)
-    if let budget = plan.budget { return try run(within: budget) }
-    return try map { (pair, _) throws(SurgeryError) in
-      defer { execution.progress.advance(by: 2 * pair.tuned.info.byteCount) }
-      return try factoring.extract(pair)
-    }
-  }
-
-  /// Finds more directions than the budget will pay for, then lets the budget choose among all of them.
-  private func run(within budget: RankOptions.Budget) throws(SurgeryError) -> [ExtractedTensor] {
-    var limits = plan.pairs.map { $0.initialLimit(plan, budget) }
-    var searched = try map { [limits] (pair, index) throws(SurgeryError) in
-      try search(pair, limit: limits[index])
-    }
-    while true {
-      let open = searched.indices.filter { if case .open = searched[$0] { true } else { false } }
-      let allocation = try RankAllocation(
-        open.compactMap { index in
-          guard case .open(let delta) = searched[index] else { return nil }
-          return RankAllocation.Item(
-            spectrum: delta.spectrum,
-            rule: delta.ownRank.map { RankRule(.fixed($0), within: $0...$0) }
-              ?? plan.pairs[index].rule,
-            dtype: factoring.request.dtype ?? plan.pairs[index].tuned.info.dtype, defaultRank: 0)
-        }, budget: budget, parameters: plan.parameterCount)
-      let short = allocation.exhausted.map { open[$0] }.filter {
-        limits[$0] < plan.pairs[$0].largestRank
-      }
-      guard !short.isEmpty else {
-        let ranks = Dictionary(uniqueKeysWithValues: zip(open, allocation.ranks))
-        let settled = searched
-        return try map { (pair, index) throws(SurgeryError) in
-          try finish(pair, settled[index], rank: ranks[index] ?? 0)
-        }
-      }
-      // A tensor whose known values were all bought may have more worth buying.
-      for index in short {
-        limits[index] = min(plan.pairs[index].largestRank, limits[index] * 2)
-        searched[index] = try search(plan.pairs[index], limit: limits[index])
-      }
-    }
-  }
-
-  private func search(
-    _ pair: ExtractPlan.Pair, limit: Int
-  ) throws(SurgeryError) -> SearchedTensor {
-    defer { execution.progress.advance(by: pair.tuned.info.byteCount) }
-    return try factoring.search(pair, limit: limit)
-  }
-
-  private func finish(
-    _ pair: ExtractPlan.Pair, _ searched: SearchedTensor, rank: Int
-  ) throws(SurgeryError) -> ExtractedTensor {
-    defer { execution.progress.advance(by: pair.tuned.info.byteCount) }
-    switch searched {
-    case .settled(let extracted): return extracted
-    case .open(let delta): return try factoring.finish(pair, delta, rank: rank)
-    }
-  }
-
-  private func map<Value: Sendable>(
-    _ body: @escaping @Sendable (ExtractPlan.Pair, Int) throws(SurgeryError) -> Value
-  ) throws(SurgeryError) -> [Value] {
-    let pairs = plan.pairs
-    return try Workers(count: execution.jobs).map(
-      pairs.count, cost: { pairs[$0].tuned.info.shape.elementCount },
-      interruption: execution.interruption
-    ) { (index) throws(SurgeryError) in try body(pairs[index], index) }
   }
 }

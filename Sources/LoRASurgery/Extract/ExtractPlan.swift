@@ -59,6 +59,9 @@ struct ExtractPlan {
   private(set) var unpaired: [TensorReport] = []
   /// The budget that ranks are bought from, where there is one.
   let budget: RankOptions.Budget?
+  /// What the base calls itself.
+  let baseName: String?
+  private let architecture: Architecture
 
   /// Bytes of the tuned model's tensors.
   var byteCount: Int { pairs.reduce(0) { $0 + $1.tuned.info.byteCount } }
@@ -70,7 +73,8 @@ struct ExtractPlan {
   ) throws(SurgeryError) {
     let matcher = try request.selection.matcher()
     let choice = try request.ranks.choice(isRequired: true)
-    let architecture = Architecture(of: base)
+    architecture = Architecture(of: base)
+    baseName = base.config?["_name_or_path"]?.text
     budget = choice.budget
     try Self.requireCommonTensor(base, tuned)
     for tensor in tuned.tensors {
@@ -96,6 +100,9 @@ struct ExtractPlan {
     }
     try checkRank(request)
   }
+
+  /// Whether the models store a tensor `in x out`.
+  func isTransposed(_ name: TensorName) -> Bool { architecture.isTransposed(name) ?? false }
 
   /// Leaves only these pairs, for a part of the work.
   mutating func keep(_ positions: [Int]) { pairs = positions.map { pairs[$0] } }

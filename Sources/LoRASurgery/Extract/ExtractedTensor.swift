@@ -42,6 +42,47 @@ struct ExtractedTensor: Sendable {
   }
 }
 
+extension ExtractedTensor {
+  /// A stand-in for a changed tensor, with factors of rank 1, that a dialect holds or refuses as it will the tensor.
+  ///
+  /// There is none where the rank's rule may yet choose to keep the tensor in full, or to leave it out.
+  ///
+  /// - Parameters:
+  ///   - pair: The tensor in both models.
+  ///   - dialect: The dialect to be written.
+  ///   - spool: Receives the factors.
+  /// - Throws: What writing to the spool throws.
+  init?(
+    standingFor pair: ExtractPlan.Pair, dialect: Dialect, spool: SpoolFile
+  ) throws(SurgeryError) {
+    self.init(planned: pair)
+    switch pair.treatment {
+    case .skip: return nil
+    case .full:
+      content = pair.isKeptAsDifference(in: dialect) ? .difference(pair.tuned) : .full(pair.tuned)
+    case .lowRank(let form):
+      guard pair.rule.isFixed else { return nil }
+      content = .factors(try StoredFactors(ofRankOneFor: pair, in: spool), form)
+    case .experts(let stack):
+      guard pair.rule.isFixed else { return nil }
+      content = .stack(try StoredFactors(ofRankOneFor: pair, in: spool), stack)
+    }
+  }
+}
+
+extension StoredFactors {
+  fileprivate init(
+    ofRankOneFor pair: ExtractPlan.Pair, in spool: SpoolFile
+  ) throws(SurgeryError) {
+    func zeros(_ shape: Shape) throws(SurgeryError) -> StoredTensor {
+      try spool.append([UInt8](repeating: 0, count: shape.elementCount), shape: shape, as: .f8e4m3)
+    }
+    let (matrix, count) = (pair.matrixShape, pair.matrixCount)
+    left = try zeros(Shape(rows: count * matrix.rows, columns: 1))
+    right = try zeros(Shape(rows: count, columns: matrix.columns))
+  }
+}
+
 /// A delta whose leading directions are known, and whose rank is still to be chosen.
 struct SearchedDelta: Sendable {
   /// The singular values; of a stack those of all matrices together.

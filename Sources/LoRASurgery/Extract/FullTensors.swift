@@ -38,10 +38,7 @@ extension TensorFactoring {
           return ExtractedTensor(report)
         }
         report.setEnergies(squaredNorm: squared, squaredResidual: 0)
-        // What is no weight has no difference that could be added.
-        if dialect.fullTensorForm == .difference, pair.tuned.info.dtype.isFloatingPoint,
-          pair.base.info.dtype.isFloatingPoint
-        {
+        if pair.isKeptAsDifference(in: dialect) {
           return try keepDifference(pair, of: &delta, squaredNorm: squared, report)
         }
       } catch {
@@ -78,5 +75,11 @@ extension ExtractPlan.Pair {
   /// Whether the tensors have a difference: the same shape, and numbers in it.
   fileprivate var canBeSubtracted: Bool {
     tuned.info.shape == base.info.shape && tuned.info.dtype.isNumeric && base.info.dtype.isNumeric
+  }
+
+  /// Whether the dialect keeps the tensor as a difference: what is no weight has none that could be added.
+  func isKeptAsDifference(in dialect: Dialect) -> Bool {
+    dialect.fullTensorForm == .difference && canBeSubtracted && tuned.info.dtype.isFloatingPoint
+      && base.info.dtype.isFloatingPoint
   }
 }

@@ -85,25 +85,12 @@ struct TensorFactoring: Sendable {
     }
   }
 
-  /// What needs no factors: a tensor that did not change, is left out or is kept in full.
+  /// What needs no factors: a tensor that is left out or kept in full.
   private func settled(_ pair: ExtractPlan.Pair) throws(SurgeryError) -> ExtractedTensor? {
-    if try pair.tuned.hasSameBytes(as: pair.base, interruption: interruption) {
-      return .unchanged(pair)
-    }
     switch pair.treatment {
     case .skip(let reason): return ExtractedTensor(try leaveOut(pair, reason: reason))
     case .full: return try keepFull(pair, reason: nil)
-    case .lowRank: return nil
-    case .experts:
-      guard dialect.holdsExpertStacks else {
-        throw SurgeryError(
-          .unsupported, "adapter.inexpressible",
-          "\(dialect.rawValue) cannot express a change of a stack of experts",
-          file: pair.tuned.source.file.path, tensor: pair.tuned.name.text,
-          found: "\(pair.tuned.info.shape)",
-          hint: "--to peft or compact holds them; --exclude leaves them out")
-      }
-      return nil
+    case .lowRank, .experts: return nil
     }
   }
 

@@ -38,14 +38,14 @@ extension ExtractRequest {
         warnings: base.warnings + tuned.warnings)
       manifest.ownBytes = ownBytes
       manifest.extraction = .init(
-        baseName: base.config?["_name_or_path"]?.text, unpaired: plan.unpaired)
+        baseName: plan.baseName, unpaired: plan.unpaired)
       let path = try PieceDestination(output: output, part: part, creating: true).path
       report = try manifest.report(at: path, replacing: force) { () throws(SurgeryError) in
         try OutputTransaction.checkDestination(
           path, kind: .file, replacing: force, inputs: inputs)
         let extracted = try extract(own, spool: try SpoolFile(beside: path), execution)
         try write(
-          extracted, at: positions, architecture: Architecture(of: base), manifest, to: path,
+          extracted, at: positions, isTransposed: plan.isTransposed, manifest, to: path,
           inputs: inputs, execution)
       }
     }
@@ -54,7 +54,7 @@ extension ExtractRequest {
   }
 
   private func write(
-    _ extracted: [ExtractedTensor], at positions: [Int], architecture: Architecture,
+    _ extracted: [ExtractedTensor], at positions: [Int], isTransposed: (TensorName) -> Bool,
     _ manifest: PieceManifest, to path: String, inputs: [InputFile], _ execution: Execution
   ) throws(SurgeryError) {
     var plan = PiecePlan(manifest)
@@ -68,7 +68,7 @@ extension ExtractRequest {
         parts = [("left", factors.left), ("right", factors.right)]
         entry.extracted = .init(content: .factors, form: .init(form))
         entry.extracted?.isTransposed =
-          form == .linear && architecture.isTransposed(tensor.report.tensor) ?? false
+          form == .linear && isTransposed(tensor.report.tensor)
       case .stack(let factors, let stack):
         parts = [("left", factors.left), ("right", factors.right)]
         entry.extracted = .init(
