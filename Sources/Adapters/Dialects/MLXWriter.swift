@@ -73,9 +73,7 @@ struct MLXWriter: DialectWriter {
     guard let pair = update as? LowRank, pair.core == nil,
       pair.form == .linear || pair.form == .embedding
     else {
-      throw SurgeryError.inexpressible(
-        module.update.summary, in: .mlx, module.name,
-        hint: "--as lora factors it anew")
+      throw SurgeryError.inexpressible(module.update, in: .mlx, module.name)
     }
     paths.append(path)
     let own = try module.knownScale()

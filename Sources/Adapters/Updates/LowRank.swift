@@ -28,6 +28,15 @@ public struct LowRank: Update {
   public var form: Form
   /// The family's name in reports.
   public var algorithm: String { "lora" }
+  /// The layer where not every dialect has such, or the core.
+  public var summary: String {
+    if core != nil { return "a low-rank update with a core" }
+    return switch form {
+    case .linear: "an update of kind \(algorithm)"
+    case .embedding: "factors of an embedding"
+    case .convolution: "factors of a convolution"
+    }
+  }
 
   /// Describes a low-rank update.
   ///

@@ -158,6 +158,18 @@ extension SurgeryError {
       "\(dialect.rawValue) cannot express \(what)", tensor: module, hint: hint)
   }
 
+  /// The error for a kind of update that a dialect has not.
+  static func inexpressible(
+    _ update: any Update, in dialect: Dialect, _ module: String
+  ) -> Self {
+    // What is low-rank already would be the same again.
+    let isPair = (update as? LowRank).map { $0.core == nil } ?? false
+    return inexpressible(
+      update.summary, in: dialect, module,
+      hint: isPair
+        ? "--exclude leaves the module out; peft and compact hold it" : "--as lora factors it anew")
+  }
+
   /// The error for a change of a parameter that is no weight: nearly all dialects name a change by its module alone.
   static func noWeight(_ module: ModuleUpdate, in dialect: Dialect) -> Self {
     inexpressible(

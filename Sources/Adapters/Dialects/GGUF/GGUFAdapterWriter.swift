@@ -113,9 +113,7 @@ struct GGUFAdapterWriter: DialectWriter {
     guard var pair = module.update as? LowRank, pair.core == nil,
       pair.form == .linear || (pair.form == .embedding && name == "token_embd")
     else {
-      throw SurgeryError.inexpressible(
-        "an update of kind \(module.update.algorithm)", in: .gguf, path,
-        hint: "--as lora factors it anew")
+      throw SurgeryError.inexpressible(module.update, in: .gguf, path)
     }
     guard let order = names.permutation(of: name) else { return pair }
     guard let heads else { throw HeadPermuted.headsUnknown(key: path) }

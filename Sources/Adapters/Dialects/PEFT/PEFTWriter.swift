@@ -131,17 +131,13 @@ struct PEFTWriter: DialectWriter {
     }
     if let place = parameters.place(of: module) { return try add(module, at: place, scale) }
     guard let update = changed as? LowRank else {
-      throw SurgeryError.inexpressible(
-        module.update.summary, in: .peft, module.name,
-        hint: "--as lora factors it anew")
+      throw SurgeryError.inexpressible(module.update, in: .peft, module.name)
     }
     guard module.target.parameter == "weight" else {
       throw SurgeryError.noWeight(module, in: .peft)
     }
     guard update.core == nil else {
-      throw SurgeryError.inexpressible(
-        "a low-rank update with a core", in: .peft, module.name,
-        hint: "--as lora factors it anew")
+      throw SurgeryError.inexpressible(update, in: .peft, module.name)
     }
     guard adapted.insert(path).inserted else {
       throw SurgeryError.inexpressible("two updates of one tensor", in: .peft, module.name)

@@ -21,9 +21,7 @@ enum LoralibWriter: DialectWriter {
         throw SurgeryError.noWeight(module, in: .loralib)
       }
       guard let pair = module.update as? LowRank, pair.core == nil else {
-        throw SurgeryError.inexpressible(
-          module.update.summary, in: .loralib, module.name,
-          hint: "--as lora factors it anew")
+        throw SurgeryError.inexpressible(module.update, in: .loralib, module.name)
       }
       if case .convolution = pair.form {
         throw SurgeryError.inexpressible(

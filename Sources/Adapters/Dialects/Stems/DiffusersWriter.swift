@@ -47,9 +47,7 @@ struct DiffusersWriter: DialectWriter {
       throw SurgeryError.noWeight(module, in: .diffusers)
     }
     guard let pair = update as? LowRank, pair.core == nil, pair.form != .embedding else {
-      throw SurgeryError.inexpressible(
-        module.update.summary, in: .diffusers, module.name,
-        hint: "--as lora factors it anew")
+      throw SurgeryError.inexpressible(module.update, in: .diffusers, module.name)
     }
     let rank = pair.up.columns
     modules.append((prefix, String(rest), rank, try module.knownScale() * Double(rank)))

@@ -49,10 +49,6 @@ struct StemWriter {
     case let pair as LowRank where pair.form != .embedding:
       try add(pair, stem)
       try addAlpha(stem, scale * Double(pair.up.columns), rank: pair.up.columns)
-    case is LowRank:
-      throw SurgeryError.inexpressible(
-        "factors of an embedding", in: dialect, module,
-        hint: "--exclude leaves the module out; peft and compact hold it")
     case let product as Hadamard:
       usesLyCORIS = true
       try add(product.first, stem, ["hada_w1_a", "hada_w1_b", "hada_t1"])
@@ -69,9 +65,7 @@ struct StemWriter {
       try file.add(
         "\(stem).on_input", values: [diagonal.axis == .outputs ? 0 : 1], shape: [], dtype: .i64)
     default:
-      throw SurgeryError.inexpressible(
-        update.summary, in: dialect, module,
-        hint: "--as lora factors it anew")
+      throw SurgeryError.inexpressible(update, in: dialect, module)
     }
   }
 
