@@ -81,6 +81,42 @@ struct ExtractTests {
     #expect(try request.run().totals.capturedEnergy ?? 0 > 0.999)
   }
 
+  /// llama.cpp's order of rows and names follow from the configuration, which conversion is told and extraction has itself.
+  @Test func whatLlamaCppNeedsIsTakenFromTheBase() throws {
+    let folder = try TemporaryFolder()
+    var random = SeededGenerator(12)
+    let names = ["self_attn.q_proj", "self_attn.v_proj", "mlp.up_proj"]
+    for model in ["base", "tuned"] {
+      try TestModels.write(
+        names.map {
+          TestTensor(
+            name: TensorName("model.layers.0.\($0).weight"), shape: [16, 16],
+            values: random.values(256))
+        }, to: folder(model),
+        config: #"{"model_type":"llama","num_attention_heads":4,"_name_or_path":"a/llama"}"#)
+    }
+    var request = ExtractRequest(
+      base: folder("base"), tuned: folder("tuned"), output: folder("peft"),
+      ranks: RankOptions(rank: 3))
+    _ = try request.run()
+    var conversion = ConvertRequest(input: folder("peft"), output: folder("converted.gguf"))
+    conversion.base = folder("base")
+    _ = try conversion.run()
+    request.output = folder("extracted.gguf")
+    _ = try request.run()
+    request.output = folder("parts/")
+    request.dialect = .gguf
+    for number in 1...2 {
+      request.part = try Part(number, of: 2)
+      _ = try request.run()
+    }
+    _ = try GatherRequest(pieces: [folder("parts")], output: folder("gathered.gguf")).run()
+    let converted = try Data(contentsOf: URL(fileURLWithPath: folder("converted.gguf")))
+    for path in ["extracted.gguf", "gathered.gguf"] {
+      #expect(try Data(contentsOf: URL(fileURLWithPath: folder(path))) == converted, "\(path)")
+    }
+  }
+
   /// The large matrix, which no SVD could take, is not reached: its work would be lost.
   @Test func whatTheDialectCannotNameIsRefusedBeforeAnythingIsFactored() throws {
     let folder = try TemporaryFolder()
@@ -102,8 +138,9 @@ struct ExtractTests {
     let refused = surgeryError { _ = try request.run() }
     #expect(refused?.id == "adapter.inexpressible" && refused?.tensor == "mixer.A_log")
     request.part = try Part(1, of: 1)
+    request.dialect = .peft
     #expect(surgeryError { _ = try request.run() }?.id == "adapter.inexpressible")
-    request.part = nil
+    (request.part, request.dialect) = (nil, nil)
     request.selection = Selection(exclude: ["A_log"])
     #expect(surgeryError { _ = try request.run() }?.tensor == "mixer.in_proj.weight")
   }

@@ -27,6 +27,14 @@ struct GatherTests {
     #expect(gathered.totals.bytesRead == alone.totals.bytesRead)
     #expect(gathered.totals.bytesWritten == alone.totals.bytesWritten)
     #expect(gathered.warnings == alone.warnings)
+    // A compact file says by samples which base it belongs to.
+    _ = try models.extraction(to: "alone.lra").run()
+    _ = try GatherRequest(
+      pieces: [models.folder("pieces")], output: models.folder("gathered.lra")
+    ).run()
+    #expect(
+      FileManager.default.contentsEqual(
+        atPath: models.folder("alone.lra"), andPath: models.folder("gathered.lra")))
   }
 
   @Test(arguments: ["m.safetensors", "m", "m.npz"], [1, 3])

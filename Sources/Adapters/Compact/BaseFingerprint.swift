@@ -7,18 +7,19 @@ public import Tensors
 /// another dtype is compared by names and shapes alone.
 public struct BaseFingerprint: Sendable, Hashable {
   /// One tensor of the base.
-  struct Sample: Sendable, Hashable {
+  public struct Sample: Sendable, Codable, Hashable {
     var name: TensorName
     var dtype: DType
     var shape: Shape
-    /// The CRC-32 of the first `sampleSize` bytes.
+    /// The CRC-32 of the first `size` bytes.
     var crc: UInt32
+
+    /// Bytes of each tensor that are looked at, at most.
+    static let size = 4096
   }
 
   /// Tensors that are looked at, at most.
   static let maximumSamples = 8
-  /// Bytes of each tensor that are looked at, at most.
-  static let sampleSize = 4096
 
   let samples: [Sample]
 
@@ -30,19 +31,21 @@ public struct BaseFingerprint: Sendable, Hashable {
   /// - Throws: What reading throws.
   /// - Complexity: 32 KiB are read, whatever the size of the model.
   public init(of base: Checkpoint, tensors names: [TensorName]) throws(SurgeryError) {
-    let present = names.compactMap { base[$0] }
-    let count = min(present.count, Self.maximumSamples)
     var samples: [Sample] = []
-    for index in 0..<count {
-      samples.append(try Self.sample(present[index * present.count / count]))
+    for tensor in Self.chosen(from: names.compactMap { base[$0] }) {
+      samples.append(try Sample(of: tensor))
     }
     self.samples = samples
   }
 
-  private static func sample(_ tensor: StoredTensor) throws(SurgeryError) -> Sample {
-    let bytes = try tensor.bytes(of: 0..<min(tensor.info.byteCount, sampleSize))
-    return Sample(
-      name: tensor.name, dtype: tensor.info.dtype, shape: tensor.info.shape, crc: bytes.crc32)
+  /// Chooses some tensors of which all have been looked at.
+  ///
+  /// - Parameter samples: The tensors that an adapter changes, in the order of the model.
+  public init(choosingFrom samples: [Sample]) { self.samples = Self.chosen(from: samples) }
+
+  private static func chosen<Element>(from all: [Element]) -> [Element] {
+    let count = min(all.count, maximumSamples)
+    return (0..<count).map { all[$0 * all.count / count] }
   }
 
   /// Fails where a model is not the one that this was made of.
@@ -60,7 +63,7 @@ public struct BaseFingerprint: Sendable, Hashable {
         throw wrong(path, sample, found: "\(tensor.info.shape) in \(base.path)")
       }
       guard tensor.info.dtype == sample.dtype else { continue }
-      guard try Self.sample(tensor).crc == sample.crc else {
+      guard try Sample(of: tensor).crc == sample.crc else {
         throw wrong(path, sample, found: "other values in \(base.path)")
       }
     }
@@ -101,5 +104,18 @@ public struct BaseFingerprint: Sendable, Hashable {
           name: TensorName(try decoder.text(entry, "name")), dtype: dtype, shape: shape, crc: crc))
     }
     self.samples = samples
+  }
+}
+
+extension BaseFingerprint.Sample {
+  /// Looks at a tensor.
+  ///
+  /// - Parameter tensor: A tensor of the base.
+  /// - Throws: What reading throws.
+  /// - Complexity: 4 KiB are read, whatever the size of the tensor.
+  public init(of tensor: StoredTensor) throws(SurgeryError) {
+    let bytes = try tensor.bytes(of: 0..<min(tensor.info.byteCount, Self.size))
+    self.init(
+      name: tensor.name, dtype: tensor.info.dtype, shape: tensor.info.shape, crc: bytes.crc32)
   }
 }

@@ -6,9 +6,21 @@ import Tensors
 /// Tensors are stored as their files have them, under their names, each once however many modules use it; modules see them
 /// through the same views as in memory, so that nothing is moved or rounded on the way.
 struct CompactEncoder {
+  /// Where the elements of a tensor lie, whatever it is called.
   private struct Identity: Hashable {
     var file: ObjectIdentifier
-    var name: TensorName
+    var offset: UInt64?
+    /// Tells tensors apart that are decoded, and so lie nowhere.
+    var name: TensorName?
+    var dtype: DType
+    var shape: Shape
+
+    init(of tensor: StoredTensor) {
+      file = ObjectIdentifier(tensor.source.file)
+      offset = tensor.source.plainOffset
+      name = offset == nil ? tensor.name : nil
+      (dtype, shape) = (tensor.info.dtype, tensor.info.shape)
+    }
   }
 
   private(set) var infos: [TensorInfo] = []
@@ -26,7 +38,7 @@ struct CompactEncoder {
   /// - Returns: Its position in the list.
   /// - Throws: `adapter.plan`.
   mutating func place(of tensor: StoredTensor) throws(SurgeryError) -> Int {
-    let identity = Identity(file: ObjectIdentifier(tensor.source.file), name: tensor.name)
+    let identity = Identity(of: tensor)
     if let place = places[identity] { return place }
     places[identity] = infos.count
     var builder = AdapterFileBuilder(dtype: dtype)

@@ -33,10 +33,9 @@ extension ExtractRequest {
     if !dryRun {
       try Self.checkDifference(extracted, tuned: self.tuned)
       try write(
-        extracted, baseName: plan.baseName,
-        fingerprint: form.dialect == .compact
-          ? try BaseFingerprint(
-            of: base, tensors: extracted.filter { $0.content != nil }.map(\.report.tensor)) : nil,
+        extracted, baseConfig: plan.baseConfig,
+        fingerprint: try BaseFingerprint(
+          of: base, tensors: extracted.filter { $0.content != nil }.map(\.report.tensor)),
         isTransposed: plan.isTransposed, inputs: inputs, into: &report, execution)
     }
     report.totals.measure(stopwatch)
@@ -58,18 +57,31 @@ extension ExtractRequest {
       factoring: TensorFactoring(
         request: self, dialect: form.dialect, spool: spool, execution: execution)
     ).run { (isChanged) throws(SurgeryError) in
-      var standIns: [ExtractedTensor] = []
-      for (pair, isChanged) in zip(plan.pairs, isChanged) where isChanged {
-        if let standIn = try ExtractedTensor(
-          standingFor: pair, dialect: form.dialect, spool: spool)
-        {
-          standIns.append(standIn)
-        }
+      try checkLayout(
+        of: zip(plan.pairs, isChanged).lazy.filter(\.1).map(\.0), plan, spool: spool)
+    }
+  }
+
+  /// Fails where the dialect cannot hold what changed.
+  private func checkLayout(
+    of changed: some Sequence<ExtractPlan.Pair>, _ plan: ExtractPlan, spool: SpoolFile
+  ) throws(SurgeryError) {
+    // Where a piece lies does not say what will be gathered.
+    if part != nil, dialect == nil { return }
+    let form = try form
+    var standIns: [ExtractedTensor] = []
+    for pair in changed {
+      if let standIn = try ExtractedTensor(standingFor: pair, dialect: form.dialect, spool: spool) {
+        standIns.append(standIn)
       }
+    }
+    do throws(SurgeryError) {
       _ = try laidOut(
         try adapter(
-          of: standIns, dialect: form.dialect, baseName: plan.baseName, fingerprint: nil,
+          of: standIns, dialect: form.dialect, baseConfig: plan.baseConfig, fingerprint: nil,
           isTransposed: plan.isTransposed))
+    } catch {
+      if part == nil || error.id == "adapter.inexpressible" { throw error }
     }
   }
 
@@ -87,13 +99,13 @@ extension ExtractRequest {
 
   /// Lays the adapter out, writes it, and says so in the report.
   func write(
-    _ extracted: [ExtractedTensor], baseName: String?, fingerprint: BaseFingerprint? = nil,
+    _ extracted: [ExtractedTensor], baseConfig: JSONValue?, fingerprint: BaseFingerprint,
     isTransposed: (TensorName) -> Bool, inputs: [InputFile], into report: inout OperationReport,
     _ execution: Execution
   ) throws(SurgeryError) {
     let form = try form
     let adapter = try adapter(
-      of: extracted, dialect: form.dialect, baseName: baseName, fingerprint: fingerprint,
+      of: extracted, dialect: form.dialect, baseConfig: baseConfig, fingerprint: fingerprint,
       isTransposed: isTransposed)
     let writing = try laidOut(adapter)
     try writing.write(replacing: force, inputs: inputs, execution)
@@ -120,13 +132,14 @@ extension ExtractRequest {
   }
 
   private func adapter(
-    of extracted: [ExtractedTensor], dialect: Dialect, baseName: String?,
+    of extracted: [ExtractedTensor], dialect: Dialect, baseConfig: JSONValue?,
     fingerprint: BaseFingerprint?, isTransposed: (TensorName) -> Bool
   ) throws(SurgeryError) -> Adapter {
     var provenance = Adapter.Provenance(dialect: dialect, reason: "extracted")
     provenance.command = words.joined(separator: " ")
     provenance.base = fingerprint
-    provenance.baseName = baseName
+    provenance.baseConfig = baseConfig
+    provenance.baseName = baseConfig?["_name_or_path"]?.text
     var adapter = Adapter(path: output, modules: [], provenance: provenance)
     for tensor in extracted {
       let name = tensor.report.tensor

@@ -59,8 +59,8 @@ struct ExtractPlan {
   private(set) var unpaired: [TensorReport] = []
   /// The budget that ranks are bought from, where there is one.
   let budget: RankOptions.Budget?
-  /// What the base calls itself.
-  let baseName: String?
+  /// The configuration of the base.
+  let baseConfig: JSONValue?
   private let architecture: Architecture
 
   /// Bytes of the tuned model's tensors.
@@ -74,7 +74,7 @@ struct ExtractPlan {
     let matcher = try request.selection.matcher()
     let choice = try request.ranks.choice(isRequired: true)
     architecture = Architecture(of: base)
-    baseName = base.config?["_name_or_path"]?.text
+    baseConfig = base.config
     budget = choice.budget
     try Self.requireCommonTensor(base, tuned)
     for tensor in tuned.tensors {

@@ -23,6 +23,11 @@ struct StoredFactors: Sendable {
   }
 }
 
+extension TensorName {
+  /// Of what has no name of its own between its computing and its writing.
+  static let factor: Self = "factor"
+}
+
 extension SpoolFile {
   /// Appends elements that are in their storage dtype, as a tensor without a name of its own.
   ///
@@ -30,7 +35,7 @@ extension SpoolFile {
   func append(
     _ bytes: [UInt8], shape: Shape, as dtype: DType
   ) throws(SurgeryError) -> StoredTensor {
-    guard let info = TensorInfo(name: "factor", dtype: dtype, shape: shape) else {
+    guard let info = TensorInfo(name: .factor, dtype: dtype, shape: shape) else {
       throw SurgeryError(.bug, "bug.factor-size", "a factor of \(shape) \(dtype) has no size")
     }
     return try unsafe append(bytes.span.bytes, as: info)

@@ -12,18 +12,29 @@ extension GatherRequest {
     }
     var request = try pieces.request(ExtractRequest.self)
     (request.output, request.force) = (output, force)
+    let baseConfig: JSONValue?
+    do throws(SurgeryError) {
+      baseConfig = try origin.baseConfig.map { (text) throws(SurgeryError) in
+        try JSONValue(parsing: Array(text.utf8))
+      }
+    } catch {
+      throw Piece.damaged(pieces.pieces[0].path, "its configuration of the base is no JSON")
+    }
     var extracted: [ExtractedTensor] = []
     var transposed = Set<TensorName>()
+    var samples: [BaseFingerprint.Sample] = []
     for (piece, entry, _) in try pieces.entries() {
       extracted.append(try ExtractedTensor(entry, of: piece))
       if entry.extracted?.isTransposed == true { transposed.insert(entry.report.tensor) }
+      if let sample = entry.extracted?.base { samples.append(sample) }
     }
     var report = OperationReport(
       command: "gather", extracted, unpaired: origin.unpaired, warnings: pieces.manifest.warnings)
     try ExtractRequest.checkDifference(extracted, tuned: nil)
     if dryRun { return report }
     try request.write(
-      extracted, baseName: origin.baseName, isTransposed: { transposed.contains($0) },
+      extracted, baseConfig: baseConfig, fingerprint: BaseFingerprint(choosingFrom: samples),
+      isTransposed: { transposed.contains($0) },
       inputs: pieces.inputs, into: &report, execution)
     return report
   }
@@ -46,8 +57,9 @@ extension ExtractedTensor {
         content = .stack(factors, stack)
       }
     case .full:
-      content = .full(try piece.tensor(entry.position, "full").renamed(entry.report.tensor))
-    case .difference: content = .difference(try piece.tensor(entry.position, "difference"))
+      content = .full(try piece.tensor(entry.position, "full", as: entry.report.tensor))
+    case .difference:
+      content = .difference(try piece.tensor(entry.position, "difference"))
     }
   }
 }

@@ -38,15 +38,14 @@ extension ExtractRequest {
         warnings: base.warnings + tuned.warnings)
       manifest.ownBytes = ownBytes
       manifest.extraction = .init(
-        baseName: plan.baseName, unpaired: plan.unpaired)
+        baseConfig: plan.baseConfig?.text(), unpaired: plan.unpaired)
       let path = try PieceDestination(output: output, part: part, creating: true).path
       report = try manifest.report(at: path, replacing: force) { () throws(SurgeryError) in
         try OutputTransaction.checkDestination(
           path, kind: .file, replacing: force, inputs: inputs)
         let extracted = try extract(own, spool: try SpoolFile(beside: path), execution)
         try write(
-          extracted, at: positions, isTransposed: plan.isTransposed, manifest, to: path,
-          inputs: inputs, execution)
+          extracted, of: own, at: positions, manifest, to: path, inputs: inputs, execution)
       }
     }
     report.totals.measure(stopwatch)
@@ -54,31 +53,33 @@ extension ExtractRequest {
   }
 
   private func write(
-    _ extracted: [ExtractedTensor], at positions: [Int], isTransposed: (TensorName) -> Bool,
+    _ extracted: [ExtractedTensor], of own: ExtractPlan, at positions: [Int],
     _ manifest: PieceManifest, to path: String, inputs: [InputFile], _ execution: Execution
   ) throws(SurgeryError) {
     var plan = PiecePlan(manifest)
     var contents: [(place: PlannedTensor, tensor: StoredTensor)] = []
-    for (tensor, position) in zip(extracted, positions) {
+    for ((tensor, pair), position) in zip(zip(extracted, own.pairs), positions) {
       var parts: [(role: String, tensor: StoredTensor)] = []
       var entry = PieceManifest.Entry(position: position, report: tensor.report)
       entry.warning = tensor.warning
       switch tensor.content {
       case .factors(let factors, let form):
         parts = [("left", factors.left), ("right", factors.right)]
-        entry.extracted = .init(content: .factors, form: .init(form))
-        entry.extracted?.isTransposed =
-          form == .linear && isTransposed(tensor.report.tensor)
+        entry.extracted = .init(
+          content: .factors, form: .init(form),
+          isTransposed: form == .linear && own.isTransposed(tensor.report.tensor),
+          base: try .init(of: pair.base))
       case .stack(let factors, let stack):
         parts = [("left", factors.left), ("right", factors.right)]
         entry.extracted = .init(
-          content: .factors, form: .experts, isTransposed: stack.isTransposed)
+          content: .factors, form: .experts, isTransposed: stack.isTransposed,
+          base: try .init(of: pair.base))
       case .full(let stored):
         parts = [("full", stored)]
-        entry.extracted = .init(content: .full)
+        entry.extracted = .init(content: .full, base: try .init(of: pair.base))
       case .difference(let stored):
         parts = [("difference", stored)]
-        entry.extracted = .init(content: .difference)
+        entry.extracted = .init(content: .difference, base: try .init(of: pair.base))
       case nil: break
       }
       plan.manifest.entries.append(entry)

@@ -72,8 +72,10 @@ struct Piece: Sendable {
   /// A tensor of the piece's own file.
   ///
   /// - Throws: `part.damaged` where it is not there.
-  func tensor(_ position: Int, _ role: String) throws(SurgeryError) -> StoredTensor {
-    try tensor(Self.name(position, role))
+  func tensor(
+    _ position: Int, _ role: String, as name: TensorName = .factor
+  ) throws(SurgeryError) -> StoredTensor {
+    try tensor(Self.name(position, role)).renamed(name)
   }
 
   private func tensor(_ name: TensorName) throws(SurgeryError) -> StoredTensor {
@@ -88,7 +90,7 @@ struct Piece: Sendable {
     _ entry: PieceManifest.Entry, _ place: PieceManifest.Rewritten
   ) throws(SurgeryError) -> StoredTensor {
     guard let shard = place.shard else {
-      return try tensor(entry.position, "tensor").renamed(place.name)
+      return try tensor(entry.position, "tensor", as: place.name)
     }
     guard let stored = shards[shard.path]?.tensors.first(where: { $0.name == shard.name }) else {
       throw Self.damaged(path, "\(shard.path) lacks a tensor", found: shard.name.text)

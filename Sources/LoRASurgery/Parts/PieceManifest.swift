@@ -1,3 +1,4 @@
+import Adapters
 import Checkpoints
 import Tensors
 
@@ -25,6 +26,8 @@ struct PieceManifest: Sendable, Codable {
     var form: Form?
     /// Whether the base stores the transpose of the layer's matrix.
     var isTransposed = false
+    /// What tells the base's tensor from others, for dialects that record it.
+    var base: BaseFingerprint.Sample
   }
 
   /// Where a rewritten tensor came from and lies.
@@ -49,7 +52,8 @@ struct PieceManifest: Sendable, Codable {
 
   /// What the layout of an extracted adapter needs to know of the base.
   struct Extraction: Sendable, Codable {
-    var baseName: String?
+    /// The text of its configuration.
+    var baseConfig: String?
     /// Tensors that only one of the models has.
     var unpaired: [TensorReport]
   }
