@@ -47,6 +47,27 @@ struct ConflictTests {
     var testDescription: String { "\(id): \(says)" }
   }
 
+  /// Whatever it is called: a link, and an adapter of another name, tell the same file from a copy.
+  @Test func anAdapterThatIsNamedTwiceIsSaid() throws {
+    let base = try write(["q.weight": [6, 4]], to: "base.safetensors")
+    let adapter = try write(Self.lora, to: "a.safetensors")
+    let copy = try write(Self.lora, to: "copy.safetensors")
+    let link = folder("link.safetensors")
+    try FileManager.default.createSymbolicLink(atPath: link, withDestinationPath: adapter)
+    let sentence = "\(link): the same file as \(adapter); its change counts each time"
+    for (paths, warnings) in [([adapter, link], [sentence]), ([adapter, copy], [])] {
+      let adapters = paths.map { WeightedAdapter($0) }
+      let warnings = paths.map { "\($0): 1 module without alpha: scale 1" } + warnings
+      let merged = folder("merged-\(warnings.count).safetensors")
+      let merge = try MergeRequest(model: base, adapters: adapters, output: merged).run()
+      #expect(merge.warnings == warnings)
+      let combination = try CombineRequest(
+        adapters: adapters, output: folder("sum-\(warnings.count)"), method: .concat
+      ).run()
+      #expect(combination.warnings == warnings)
+    }
+  }
+
   @Test(arguments: [
     Pair(
       id: "merge.conflict", says: "two adapters replace the same tensor", first: replacement,

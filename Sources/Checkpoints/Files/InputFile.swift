@@ -16,6 +16,9 @@ public final class InputFile: Sendable {
   /// The owner of a shared descriptor, which must live as long.
   private let spool: SpoolFile?
 
+  /// Whether both are one file on disk, whatever paths and links they were opened by.
+  public func isSameFile(as other: InputFile) -> Bool { status.isSameFile(as: other.status) }
+
   /// Opens a file.
   ///
   /// - Parameter path: The path of a regular file, or of a link to one.

@@ -61,7 +61,9 @@ extension CombineRequest {
     var report = OperationReport(
       command: "combine",
       modules: outcomes.map(\.report) + plan.replacements.map { TensorReport($0) } + plan.leftOut)
-    report.warnings = sources.flatMap(\.provenance.warnings) + plan.warnings
+    report.warnings =
+      sources.flatMap { $0.named($0.provenance.warnings, among: sources.count) }
+      + sources.repetitionWarnings + plan.warnings
     report.totals.bytesRead = sources.reduce(0) { $0 + $1.byteCount }
     result.provenance.command = (["combine", "--method \(method.rawValue)"] + ranks.words).joined(
       separator: " ")

@@ -61,6 +61,7 @@ struct AdapterChanges {
     var options = request.adapterOptions
     // A merged model is no longer the base that an adapter records.
     if request.direction == .unmerge { options.allowsOtherBase = true }
+    var opened: [Adapter] = []
     for (position, weighted) in request.adapters.enumerated() {
       guard weighted.weight.isFinite else {
         throw SurgeryError(
@@ -69,7 +70,8 @@ struct AdapterChanges {
       }
       let adapter = try Adapter(opening: weighted.path, options: options, limits: limits)
       let resolved = try adapter.resolved(against: model, options: options)
-      warnings += resolved.warnings
+      opened.append(adapter)
+      warnings += adapter.named(resolved.warnings, among: request.adapters.count)
       inputs += resolved.inputs
       var applied = 0
       var excluded = 0
@@ -117,6 +119,7 @@ struct AdapterChanges {
           modules: adapter.modules.count + adapter.replacements.count, applied: applied,
           excluded: excluded, unmatched: resolved.unmatched))
     }
+    warnings += opened.repetitionWarnings
     if let unused = request.scaleFor.indices.first(where: { !used.contains($0) }) {
       throw SurgeryError(
         .usage, "usage.scale-for", "--scale-for matches no tensor that an adapter changes",
