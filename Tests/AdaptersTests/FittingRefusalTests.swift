@@ -88,12 +88,13 @@ struct FittingRefusalTests {
       says: ["the enabled parts do not fit", "found 12 rows"], adapter: twoParts, base: pieces,
       enabledParts: [false, true, true]),
     Case(
-      id: "adapter.unsupported-layout", tensor: "layers.0.attn.q_proj.lora_b.weight",
+      id: "adapter.no-heads", tensor: "layers.0.attn.q_proj.lora_b.weight",
       says: ["head by head", "num_attention_heads in the base's config.json", "found none"],
       adapter: queries, base: pieces),
     Case(
-      id: "adapter.unsupported-layout", tensor: "layers.0.attn.q_proj.lora_b.weight",
-      says: ["head by head", "found 3 heads for 8 rows"], adapter: queries, base: pieces,
+      id: "adapter.shape", tensor: "layers.0.attn.q_proj.lora_b.weight",
+      says: ["whole heads", "expected a multiple of 2 · 3 heads", "found 8 rows"], adapter: queries,
+      base: pieces,
       model: #""num_attention_heads":3"#),
   ])
   func areRefused(_ refused: Case) throws {

@@ -56,16 +56,10 @@ public struct RotaryOrdered: Update {
     let isHuggingFace = target.name.text.contains("self_attn.")
     if isRotated, isHuggingFace, !Self.unordered.contains(target.modelType ?? "") {
       let isKey = target.name.text.contains("k_proj")
-      guard let heads = isKey ? target.heads?.keyValue : target.heads?.query,
-        pair.rows % (2 * heads) == 0
-      else {
-        throw SurgeryError.adapter(
-          "unsupported-layout", "the rows of queries and keys must be reordered head by head",
-          key: pair.up.tensor.name.text, expected: "num_attention_heads in the base's config.json",
-          found: target.heads.map { "\($0.query) heads for \(pair.rows) rows" } ?? "none")
-      }
-      pair.up = pair.up.interleavingHalves(groups: heads, back: true)
-      magnitude = magnitude?.interleavingHalves(groups: heads, back: true)
+      pair.up = try pair.up.interleavingHeads(
+        target.heads, isKey: isKey, for: .torchtune, back: true)
+      magnitude = try magnitude?.interleavingHeads(
+        target.heads, isKey: isKey, for: .torchtune, back: true)
     }
     let update: any Update =
       if let magnitude {

@@ -75,6 +75,7 @@ extension ExtractRequest {
         standIns.append(standIn)
       }
     }
+    if standIns.isEmpty { return }
     do throws(SurgeryError) {
       _ = try laidOut(
         try adapter(

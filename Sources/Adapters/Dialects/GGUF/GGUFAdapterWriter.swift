@@ -116,9 +116,8 @@ struct GGUFAdapterWriter: DialectWriter {
       throw SurgeryError.inexpressible(module.update, in: .gguf, path)
     }
     guard let order = names.permutation(of: name) else { return pair }
-    guard let heads else { throw HeadPermuted.headsUnknown(key: path) }
-    pair.up = try HeadPermuted.reordered(
-      pair.up, heads: order == .keys ? heads.keyValue : heads.query, back: false)
+    pair.up = try pair.up.interleavingHeads(
+      heads, isKey: order == .keys, for: .gguf, back: false)
     return pair
   }
 }

@@ -1,26 +1,6 @@
-public import Checkpoints
+import Checkpoints
 public import LinearAlgebra
 public import Tensors
-
-/// The attention heads of a model.
-public struct AttentionHeads: Sendable, Hashable {
-  /// Heads of the queries.
-  public var query: Int
-  /// Heads of the keys and values.
-  public var keyValue: Int
-
-  /// Numbers beyond this serve only to overflow a product.
-  private static let possible = 1..<(1 << 31)
-
-  /// Reads the heads from a model's `config.json`; `nil` where it does not tell them.
-  public init?(config: JSONValue?) {
-    guard let query = config?["num_attention_heads"]?.integer, Self.possible.contains(query)
-    else { return nil }
-    self.query = query
-    let own = config?["num_key_value_heads"]?.integer ?? query
-    keyValue = Self.possible.contains(own) ? own : query
-  }
-}
 
 /// A low-rank change of queries or keys whose rows lie in the order of llama.cpp, which interleaves the halves of each
 /// head for its rotary embedding (llama.cpp:convert_hf_to_gguf.py, `LlamaModel.permute`).
@@ -62,28 +42,9 @@ public struct HeadPermuted: Update {
   /// - Returns: The same change for the model's own tensor.
   /// - Throws: `adapter.no-heads`, `adapter.shape`.
   func inModelOrder(_ heads: AttentionHeads?) throws(SurgeryError) -> LowRank {
-    guard let heads else { throw Self.headsUnknown(key: inner.up.tensor.name.text) }
     var pair = inner
-    pair.up = try Self.reordered(pair.up, heads: isKey ? heads.keyValue : heads.query, back: true)
+    pair.up = try pair.up.interleavingHeads(heads, isKey: isKey, for: .gguf, back: true)
     return pair
-  }
-
-  /// The error where the number of heads is needed and not told.
-  static func headsUnknown(key: String) -> SurgeryError {
-    .adapter(
-      "no-heads", "llama.cpp has the rows of queries and keys in its own order, head by head",
-      key: key, expected: "num_attention_heads in the base's config.json", found: "none",
-      hint: "--base gives the model, or a folder with its config.json")
-  }
-
-  /// Rows of a factor moved into llama.cpp's order, or back.
-  static func reordered(_ up: Factor, heads: Int, back: Bool) throws(SurgeryError) -> Factor {
-    guard heads > 0, up.rows % (2 * heads) == 0 else {
-      throw SurgeryError.adapter(
-        "shape", "the rows do not make whole heads", key: up.tensor.name.text,
-        expected: "a multiple of 2 · \(heads) heads", found: "\(up.rows) rows")
-    }
-    return up.interleavingHalves(groups: heads, back: back)
   }
 
   /// Reads the factors, rows in the order of llama.cpp.
