@@ -81,6 +81,26 @@ struct ExtractTests {
     #expect(try request.run().totals.capturedEnergy ?? 0 > 0.999)
   }
 
+  /// Frozen tensors of a fine-tune that was saved in another dtype hold the same values, and nothing has to hold them.
+  @Test func anotherDtypeIsNoChange() throws {
+    let folder = try TemporaryFolder()
+    let frozen = (0..<32).map(Double.init)
+    for (path, dtype, shift) in [("base", DType.bf16, 0.0), ("tuned", .f32, 1)] {
+      try TestModels.write(
+        [
+          TestTensor(name: "mixer.A_log", shape: [4, 8], values: frozen, dtype: dtype),
+          TestTensor(
+            name: "mixer.in_proj.weight", shape: [4, 8], values: frozen.map { $0 + shift },
+            dtype: dtype),
+        ], to: folder(path))
+    }
+    let report = try ExtractRequest(
+      base: folder("base"), tuned: folder("tuned"), output: folder("adapter"),
+      ranks: RankOptions(rank: 1)
+    ).run()
+    #expect(report.modules.map(\.action) == [.unchanged, .lowRank])
+  }
+
   /// llama.cpp's order of rows and names follow from the configuration, which conversion is told and extraction has itself.
   @Test func whatLlamaCppNeedsIsTakenFromTheBase() throws {
     let folder = try TemporaryFolder()

@@ -45,7 +45,8 @@ struct ExtractedTensor: Sendable {
 extension ExtractedTensor {
   /// A stand-in for a changed tensor, with factors of rank 1, that a dialect holds or refuses as it will the tensor.
   ///
-  /// There is none where the rank's rule may yet choose to keep the tensor in full, or to leave it out.
+  /// There is none where the rank's rule may yet choose to keep the tensor in full, or to leave it out, and where the values may
+  /// be the same in another dtype.
   ///
   /// - Parameters:
   ///   - pair: The tensor in both models.
@@ -55,6 +56,7 @@ extension ExtractedTensor {
   init?(
     standingFor pair: ExtractPlan.Pair, dialect: Dialect, spool: SpoolFile
   ) throws(SurgeryError) {
+    guard pair.tuned.info.dtype == pair.base.info.dtype else { return nil }
     self.init(planned: pair)
     switch pair.treatment {
     case .skip: return nil
