@@ -208,6 +208,19 @@ struct ClusterCommandTests {
     }
   }
 
+  /// A part has its own tensors; what it says of the adapter holds for the whole merge.
+  @Test func aPartSaysWhatItsCountsAreOf() throws {
+    let folder = try TemporaryFolder()
+    let words = ["extract", "--base", base, "--tuned", tuned, "--rank", "4"]
+    #expect(try Command(words: words + ["-o", folder("adapter"), "-q"]).status == 0)
+    for (words, isPart) in [(["--part", "1/2"], true), ([], false)] {
+      let run = try Command(
+        words: ["merge", base, folder("adapter"), "-o", folder("out\(isPart)")] + words)
+      #expect(run.status == 0, "\(run.errors)")
+      #expect(run.output.contains(" modules in all parts\n") == isPart)
+    }
+  }
+
   @Test func anArrayIsNoticedOnlyWhenAsked() throws {
     let folder = try TemporaryFolder()
     let run = try Command(

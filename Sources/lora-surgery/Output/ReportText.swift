@@ -70,6 +70,7 @@ struct ReportText {
       lines.append(
         "\(DisplayText.escaped(adapter.path)): applied \(Quantities.grouped(adapter.applied)) of "
           + Quantities.counted(adapter.modules, "module")
+          + (report.part == nil ? "" : " in all parts")
           + (adapter.weight == 1 ? "" : ", weight \(Quantities.significant(adapter.weight))")
           + (adapter.excluded == 0 ? "" : "; \(adapter.excluded) not selected"))
     }
