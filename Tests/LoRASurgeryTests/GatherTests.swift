@@ -312,7 +312,8 @@ struct PartRefusalTests {
   /// Both parts agree in what neither can be put together by.
   @Test(arguments: [
     (#"\"ranks\":"#, #"\"rinks\":"#, "options"),
-    (#""extraction":"#, #""extractor":"#, "no tensors of a checkpoint"),
+    (#""extraction":"#, #""extractor":"#, "neither an adapter nor a checkpoint"),
+    (#""baseConfig":"{"#, #""baseConfig":""#, "configuration of the base"),
   ])
   func manifestsThatLackWhatGatheringNeeds(_ old: String, _ new: String, _ says: String) throws {
     let models = try PartModels()

@@ -87,6 +87,19 @@ struct InexpressibleTests {
       dialect: .peft, says: "magnitudes on this axis",
       adapter: lora.merging(["lora_unet_q.dora_scale": [1, 4]]) { $1 }),
     Case(
+      dialect: .peft, says: "a core of [2, 2, 3, 3, 3]",
+      adapter: [
+        "lora_unet_d.hada_w1_a": [2, 4], "lora_unet_d.hada_w1_b": [2, 3],
+        "lora_unet_d.hada_t1": [2, 2, 3, 3, 3], "lora_unet_d.hada_w2_a": [2, 4],
+        "lora_unet_d.hada_w2_b": [2, 3], "lora_unet_d.hada_t2": [2, 2, 3, 3, 3],
+      ]),
+    Case(
+      dialect: .peft, says: "shapes that no one decompose_factor gives",
+      adapter: [
+        "lora_unet_q.lokr_w1": [2, 2], "lora_unet_q.lokr_w2": [3, 2],
+        "lora_unet_k.lokr_w1": [3, 4], "lora_unet_k.lokr_w2": [2, 1],
+      ]),
+    Case(
       dialect: .peft, says: "two products of unequal rank",
       adapter: loha("lora_unet_q", 6, 4).merging([
         "lora_unet_q.hada_w2_a": [6, 3], "lora_unet_q.hada_w2_b": [3, 4],
@@ -117,7 +130,7 @@ struct InexpressibleTests {
     if let config = refused.config {
       try TestModels.write(
         tensors([
-          "q.weight": [6, 4], "k.weight": [6, 4],
+          "q.weight": [6, 4], "k.weight": [6, 4], "d.weight": [4, 3, 3, 3, 3],
           "model.layers.0.self_attn.q_proj.weight": [16, 16],
           "model.layers.0.self_attn.q_proj.bias": [16],
         ]), to: folder("base"), config: config)

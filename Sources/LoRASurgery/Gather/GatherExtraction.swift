@@ -5,11 +5,8 @@ import Tensors
 extension GatherRequest {
   /// Lays the extracted tensors of all parts out as one adapter.
   func gatherExtraction(
-    _ pieces: PieceSet, _ execution: Execution
+    _ pieces: PieceSet, _ origin: PieceManifest.Extraction, _ execution: Execution
   ) throws(SurgeryError) -> OperationReport {
-    guard let origin = pieces.manifest.extraction else {
-      throw Piece.damaged(pieces.pieces[0].path, "it holds no extraction")
-    }
     var request = try pieces.request(ExtractRequest.self)
     (request.output, request.force) = (output, force)
     let baseConfig: JSONValue?

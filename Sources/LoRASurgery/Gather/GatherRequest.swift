@@ -29,9 +29,14 @@ public struct GatherRequest: Sendable, Codable {
   public func run(_ execution: Execution = Execution()) throws(SurgeryError) -> OperationReport {
     let stopwatch = Stopwatch()
     let pieces = try PieceSet(opening: pieces)
-    var report =
-      pieces.manifest.extraction == nil
-      ? try gatherRewriting(pieces, execution) : try gatherExtraction(pieces, execution)
+    var report: OperationReport
+    if let origin = pieces.manifest.extraction {
+      report = try gatherExtraction(pieces, origin, execution)
+    } else if let origin = pieces.manifest.rewriting {
+      report = try gatherRewriting(pieces, origin, execution)
+    } else {
+      throw Piece.damaged(pieces.pieces[0].path, "it holds neither an adapter nor a checkpoint")
+    }
     report.gathered = pieces.manifest.command
     report.totals.bytesRead = pieces.manifest.inputBytes
     report.totals.measure(stopwatch)

@@ -5,11 +5,8 @@ import Tensors
 extension GatherRequest {
   /// Lays the rewritten tensors of all parts out as one checkpoint.
   func gatherRewriting(
-    _ pieces: PieceSet, _ execution: Execution
+    _ pieces: PieceSet, _ origin: PieceManifest.Rewriting, _ execution: Execution
   ) throws(SurgeryError) -> OperationReport {
-    guard let origin = pieces.manifest.rewriting else {
-      throw Piece.damaged(pieces.pieces[0].path, "it holds no tensors of a checkpoint")
-    }
     let entries = try pieces.entries()
     let result = try GatheredCheckpoint(entries.map { ($0.piece, $0.entry) }, origin)
     var (plan, places) = try CheckpointPlan.rewriting(
