@@ -28,7 +28,7 @@ public struct LowRank: Update {
   public var form: Form
   /// The family's name in reports.
   public var algorithm: String { "lora" }
-  /// The layer where not every dialect has such, or the core.
+  /// Names the kind of layer, or the core, that not every dialect has.
   public var summary: String {
     if core != nil { return "a low-rank update with a core" }
     return switch form {
